@@ -1,0 +1,24 @@
+"""What the notebooks, the pipeline and the service share: data, contract, graph, gate and store."""
+
+import difflib
+from collections.abc import Iterable
+
+__version__ = "0.1.0"
+
+
+class ModelerError(Exception):
+    """Something a person can mend: the message says what was wrong, the value, and what to do next."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show a notebook's reader the sentence alone; IPython calls this instead of printing a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(ModelerError):
+    """A wrong option, parameter or value on the command line."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A question that names the nearest known name, for the end of a message; empty where none is near."""
+    nearest = difflib.get_close_matches(given, [str(name) for name in known], n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
