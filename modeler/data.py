@@ -1,0 +1,166 @@
+"""Tables: reading them, dealing their rows to training and hold-out, and fingerprinting them."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from modeler import ModelerError, did_you_mean
+
+BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
+READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set with the column to predict. `name` is a slug that can name a model in the store."""
+
+    name: str
+    frame: pd.DataFrame
+    target: str
+
+
+def load_table(data: str, target: str = "") -> Table:
+    """Load a built-in data set or a .csv or .parquet file.
+
+    Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None).
+
+    Raises
+    ------
+    ModelerError
+        When there is no such data, it cannot be read, or the target is not one of its columns.
+    """
+    if data in BUILT_IN_TARGETS:
+        name, frame, target = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data]
+    else:
+        path = _find_file(data)
+        name, frame = slugify(path.stem), _read_file(path)
+    if not target:
+        raise ModelerError(f"{data} needs a target: the column to predict, one of {_list_names(frame.columns)}")
+    if target not in frame.columns:
+        raise ModelerError(
+            f"target {target!r} is not a column of {data}{did_you_mean(target, frame.columns)}; "
+            f"its columns are {_list_names(frame.columns)}"
+        )
+    if frame.empty:
+        raise ModelerError(f"{data} has no rows; give a file with at least a few dozen")
+    if frame[target].isna().any():
+        raise ModelerError(
+            f"target {target!r} is missing in {frame[target].isna().sum()} of {len(frame)} rows; "
+            "remove these rows from the data"
+        )
+    return Table(name, frame.apply(_plain_column), target)
+
+
+def slugify(text: str) -> str:
+    """Turn any text into a name the model store takes: lower case, at most 40 characters."""
+    slug = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
+    if not slug:
+        raise ModelerError(f"no model name can be made of {text!r}; give one with --name, such as --name orders")
+    return slug
+
+
+def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
+    """Deal rows to the hold-out by a hash of their content, so that growing data never moves a row across.
+
+    Equal rows are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that
+    share its value stay on one side. The share that is held out is `holdout` in expectation.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, one per row, True where the row is held out.
+    """
+    if split_by:
+        if split_by not in frame.columns:
+            raise ModelerError(
+                f"--split-by {split_by!r} is not a column{did_you_mean(split_by, frame.columns)}; "
+                f"the columns are {_list_names(frame.columns)}"
+            )
+        frame = frame[[split_by]]
+    keys = pd.util.hash_pandas_object(_hashable(frame), index=False)
+    occurrence = np.zeros(len(keys), dtype="uint64") if split_by else keys.groupby(keys).cumcount().to_numpy("uint64")
+    pairs = np.column_stack([keys.to_numpy("<u8"), occurrence.astype("<u8")]).tobytes()
+    dealt = (hashlib.blake2b(pairs[i : i + 16], digest_size=8).digest() for i in range(0, len(pairs), 16))
+    return np.frombuffer(b"".join(dealt), dtype="<u8") < np.uint64(holdout * 2**64)
+
+
+def hash_table(frame: pd.DataFrame) -> str:
+    """SHA-256 over the column names and every value, in order, as hex digits."""
+    digest = hashlib.sha256()
+    for name, column in _hashable(frame).items():
+        values = column.to_numpy()
+        content = values.tobytes() if values.dtype == float else "\x1f".join(map(str, values)).encode()
+        digest.update(f"{name}\x1e{len(content)}\x1e".encode() + content)
+    return digest.hexdigest()
+
+
+def raw_records(frame: pd.DataFrame) -> list[dict]:
+    """Rows as a caller would post them: plain Python values, None where one is missing."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _load_breast_cancer() -> pd.DataFrame:
+    from sklearn.datasets import load_breast_cancer  # late: scikit-learn takes a second to import
+
+    bunch = load_breast_cancer(as_frame=True)
+    return bunch.data.assign(diagnosis=bunch.target_names[bunch.target])
+
+
+def _find_file(data: str) -> Path:
+    path = Path(data).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in READERS:
+            raise ModelerError(f"{data} ends in {path.suffix or 'nothing'}; data files end in {' or '.join(READERS)}")
+        return path
+    if path.is_dir():
+        raise ModelerError(f"{data} is a folder; name a {' or '.join(READERS)} file in it")
+    if path.suffix or len(path.parts) > 1:
+        raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(READERS)} file")
+    built_in = ", ".join(BUILT_IN_TARGETS)
+    raise ModelerError(
+        f"{data!r} is neither a built-in name nor a file{did_you_mean(data, BUILT_IN_TARGETS)}; "
+        f"built in: {built_in}; files end in {' or '.join(READERS)}"
+    )
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    try:
+        return READERS[path.suffix.lower()](path)
+    except (OSError, ValueError) as error:  # pandas' parser, encoding and Arrow errors are ValueErrors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelerError(
+            f"{path} cannot be read as {path.suffix.lower()}: {reason}; mend the file or its ending"
+        ) from None
+
+
+def _plain_column(column: pd.Series) -> pd.Series:
+    present = column.dropna()
+    if pd.api.types.is_bool_dtype(column.dtype) or (len(present) and present.map(lambda v: isinstance(v, bool)).all()):
+        return column.astype(bool) if len(present) == len(column) else column.astype(object).where(column.notna(), None)
+    if pd.api.types.is_integer_dtype(column.dtype) and len(present) == len(column):
+        return column.astype("int64")
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype("float64")
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return column
+    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), None)
+
+
+def _hashable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as float64 and all else as text, so that a value hashes alike when a new row changes its column's type."""
+
+    def canonical(column: pd.Series) -> pd.Series:
+        if column.dtype.kind in "if":
+            return column.astype("float64") + 0.0  # -0.0 becomes 0.0
+        return column.astype(object).where(column.notna(), "\x00missing").map(str).astype(object)
+
+    return frame.apply(canonical)
+
+
+def _list_names(names, most: int = 8) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
