@@ -1,0 +1,199 @@
+"""The contract: which columns are kept, and what is written down of each."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modeler import ModelerError
+from modeler.contract import (
+    check_table,
+    class_key,
+    derive_contract,
+    infer_task,
+    measure_association,
+    read_contract,
+    used_features,
+    write_json,
+)
+from modeler.data import Table, load_table, split_rows
+
+ARTICLE_DROPS = {
+    "mean fractal dimension", "texture error", "smoothness error", "symmetry error", "fractal dimension error",
+}  # fmt: skip
+
+
+def make_table(target, **columns) -> Table:
+    return Table("made", pd.DataFrame(columns | {"y": target}), "y")
+
+
+def derive(table: Table, **settings) -> dict:
+    settings = {"min_association": 0.1, "holdout": 0.2} | settings
+    return derive_contract(table, table.frame, **settings)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Table:
+    rng = np.random.default_rng(0)
+    y = np.tile(["no", "yes", "no"], 100)
+    signal = (y == "yes") + rng.normal(scale=0.3, size=300)
+    return make_table(
+        y,
+        signal=signal,
+        copy=signal,
+        noise=rng.normal(size=300),
+        constant=7,
+        row=np.arange(300) + 1000,
+        key=[f"k{i}" for i in range(300)],
+        colour=np.where(y == "yes", "red", "blue").astype(object),
+        flag=pd.Series(y == "yes").astype(object).where(rng.random(300) > 0.1, None),
+        gaps=pd.Series(signal).where(np.arange(300) % 33 == 0),
+        day=pd.date_range("2024-01-01", periods=300),
+    )
+
+
+def test_breast_cancer_drops_the_columns_of_the_article_by_itself():
+    table = load_table("breast_cancer")
+    training = table.frame[~split_rows(table.frame, 0.2)]
+    contract = derive_contract(table, training, min_association=0.1, holdout=0.2)
+    dropped = {feature["name"] for feature in contract["features"] if not feature["used"]}
+    assert dropped == ARTICLE_DROPS
+    assert (contract["rows"], contract["task"], contract["name"]) == (569, "classification", "breast_cancer")
+    assert contract["target"] == {
+        "name": "diagnosis", "classes": ["benign", "malignant"], "positive": "malignant", "threshold": 0.5,
+    }  # fmt: skip
+
+
+def test_association_of_two_classes_is_the_absolute_correlation():
+    frame = load_table("breast_cancer").frame
+    codes = (frame["diagnosis"] == "benign").astype(float)
+    for name in ("mean radius", "smoothness error"):
+        expected = abs(np.corrcoef(frame[name], codes)[0, 1])
+        assert measure_association(frame[name], frame["diagnosis"], "classification") == pytest.approx(expected)
+
+
+def test_association_is_0_without_and_1_with_a_perfect_relation():
+    y = pd.Series(["a", "b", "c"] * 50)
+    assert measure_association(y.map({"a": 1.0, "b": 5.0, "c": 2.0}), y, "classification") == pytest.approx(1)
+    assert measure_association(y.map({"a": "x", "b": "z", "c": "w"}), y, "classification") == pytest.approx(1)
+    assert measure_association(pd.Series(["x"] * 75 + ["z"] * 75), y, "classification") == pytest.approx(0, abs=1e-9)
+    assert measure_association(pd.Series([1.0] * 150), y, "classification") == 0
+    numbers = pd.Series(np.arange(150.0))
+    assert measure_association(-2 * numbers, numbers, "regression") == pytest.approx(1)
+    assert measure_association((numbers > 74).map(str), numbers, "regression") == pytest.approx(np.sqrt(0.75), abs=1e-3)
+
+
+def test_every_column_that_cannot_be_used_is_dropped_with_its_reason(mixed):
+    reasons = {feature["name"]: feature["reason"] for feature in derive(mixed)["features"]}
+    assert reasons.pop("noise").endswith("is below 0.1")
+    assert reasons == {
+        "signal": None,
+        "copy": "duplicate of signal",
+        "constant": "constant: always 7",
+        "row": "identifier-like: 300 different values in 300 rows",
+        "key": "identifier-like: 300 different values in 300 rows",
+        "colour": None,
+        "flag": None,
+        "gaps": "nearly empty: 97% missing",
+        "day": "a date; dates are not used yet",
+    }
+
+
+def test_features_say_type_gaps_range_and_a_real_example(mixed):
+    features = {feature["name"]: feature for feature in derive(mixed)["features"]}
+    assert features["signal"]["type"] == "number" and not features["signal"]["missing"]
+    assert features["signal"]["min"] == mixed.frame["signal"].min()
+    assert features["signal"]["example"] == mixed.frame["signal"].iloc[0]
+    assert features["colour"] | {"association": 1} == {
+        "name": "colour", "type": "category", "used": True, "association": 1, "reason": None, "missing": False,
+        "categories": ["blue", "red"], "example": "blue",
+    }  # fmt: skip
+    assert features["flag"]["type"] == "boolean" and features["flag"]["missing"]
+    assert [f["name"] for f in used_features(derive(mixed))] == ["signal", "flag", "colour"]
+
+
+def test_missing_is_read_from_all_rows_and_ranges_from_training_rows():
+    table = make_table(["a", "b"] * 20, x=[1.0, 2.0] * 19 + [None, 99.0])
+    (feature,) = derive_contract(table, table.frame.head(30), min_association=0, holdout=0.2)["features"]
+    assert feature["missing"] and feature["max"] == 2.0
+
+
+def test_split_by_column_is_no_feature():
+    table = make_table(["a", "b"] * 20, patient=[1, 2] * 20, x=[0.1, 0.9] * 20)
+    reasons = {f["name"]: f["reason"] for f in derive(table, split_by="patient")["features"]}
+    assert reasons["patient"].startswith("groups the rows") and reasons["x"] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["a", "b"], "classification"),
+        ([True, False], "classification"),
+        ([0, 1, 2], "classification"),
+        ([0.0, 1.0], "classification"),
+        (list(range(21)), "regression"),
+        ([0.5, 1.0], "regression"),
+    ],
+)
+def test_task_follows_the_target(values, task):
+    assert infer_task(pd.Series(values)) == task
+
+
+def test_classes_keep_their_kind_and_the_rarer_is_looked_for():
+    target = derive(make_table([1, 0, 0, 1, 0] * 10, x=[1.0, 0, 0, 1, 0] * 10))["target"]
+    assert target == {"name": "y", "classes": [0, 1], "positive": 1, "threshold": 0.5}
+    target = derive(make_table([True, False, True] * 10, x=[1.0, 0, 1] * 10), positive="true")["target"]
+    assert target["classes"] == [False, True] and target["positive"] is True
+    assert [class_key(label) for label in target["classes"]] == ["false", "true"]
+    target = derive(make_table(list("abc") * 10, x=[1.0, 2, 3] * 10))["target"]
+    assert target == {"name": "y", "classes": ["a", "b", "c"]}
+    assert derive(make_table(np.arange(40.0), x=np.arange(40.0)))["target"] == {"name": "y", "classes": None}
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "sentence"),
+    [
+        (make_table(["a"] * 9, x=range(9)), {}, "target 'y' is 'a' in every row"),
+        (make_table(["a", "b"] * 9, x=[1] * 18), {}, "no column of made has an association of 0.1 or more with 'y'"),
+        (
+            make_table(["a", "b"] * 9, x=[1, 2] * 9),
+            {"positive": "c"},
+            "positive 'c' is no class of 'y'; its classes are a and b",
+        ),
+    ],
+)
+def test_contract_that_cannot_be_made_says_why(table, settings, sentence):
+    with pytest.raises(ModelerError, match=sentence):
+        derive(table, **settings)
+
+
+def test_contract_is_strict_json_without_paths(mixed):
+    text = json.dumps(derive(mixed), allow_nan=False)
+    assert json.loads(text) == derive(mixed)
+
+
+def test_missing_or_broken_contract_says_to_run_eda_first(tmp_path):
+    with pytest.raises(ModelerError, match="contract.json; run eda.ipynb first"):
+        read_contract(tmp_path / "contract.json")
+    (tmp_path / "contract.json").write_text("{")
+    with pytest.raises(ModelerError, match="is not a contract .*; run eda.ipynb again"):
+        read_contract(tmp_path / "contract.json")
+
+
+def test_contract_of_other_data_is_refused(mixed):
+    other = make_table(["a", "b"] * 9, x=[1, 2] * 9)
+    check_table(mixed, derive(mixed))
+    with pytest.raises(
+        ModelerError,
+        match="the contract is of made with 300 rows, the data are made with 18 rows and differ in 'colour'",
+    ):
+        check_table(other, derive(mixed))
+
+
+def test_write_json_leaves_the_old_file_when_the_new_one_cannot_be_written(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
