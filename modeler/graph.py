@@ -1,0 +1,205 @@
+"""The ONNX graph: made from a fitted Pipeline, fed with raw rows and read as answers, the same way at every hop.
+
+Answering needs numpy and ONNX Runtime alone, so that the service can do it.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.contract import class_key, used_features
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
+SAME_ANSWER = 1e-5  # estimator against graph, absolute for probabilities, relative for values
+SAME_GRAPH = 1e-6  # one graph at two hops
+
+
+class Graph:
+    """A loaded graph with the contract that says what goes in and what comes out.
+
+    Parameters
+    ----------
+    model
+        Path or bytes of model.onnx.
+    contract
+        The contract it was trained with.
+    """
+
+    def __init__(self, model: Path | bytes, contract: dict):
+        import onnxruntime  # late, so that --help stays quick
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.contract = contract
+        try:
+            self._session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
+        except Exception as error:  # onnxruntime's errors share no base class below Exception
+            raise ModelerError(f"the graph cannot be loaded: {error}") from None
+        self._inputs = [put.name for put in self._session.get_inputs()]
+        self._output = self._session.get_outputs()[-1].name
+
+    def predict(self, columns: Mapping[str, Sequence]) -> np.ndarray:
+        """Probabilities of shape (rows, classes), or values of shape (rows,), in float32."""
+        inputs = encode_columns(columns, self.contract)
+        output = self._session.run([self._output], {name: inputs[name] for name in self._inputs})[0]
+        return output if self.contract["target"]["classes"] else output.reshape(-1)
+
+    def answer(self, rows: Sequence[Mapping]) -> list[dict]:
+        """Answer raw rows, given as one mapping a row from column name to value."""
+        columns = {
+            feature["name"]: [row.get(feature["name"]) for row in rows] for feature in used_features(self.contract)
+        }
+        return decode_answers(self.predict(columns), self.contract)
+
+
+def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
+    """Turn raw columns into the graph's inputs.
+
+    Returns
+    -------
+    dict
+        "numbers", float32 of shape (rows, numbers and booleans), a missing value being NaN, and "categories", str
+        objects of shape (rows, categories). Columns are in the order of `used_features`.
+    """
+    used = used_features(contract)
+    numbers = [np.asarray(columns[f["name"]], dtype=np.float32) for f in used if f["type"] != "category"]
+    categories = [_name_categories(columns[f["name"]]) for f in used if f["type"] == "category"]
+    inputs = {"numbers": numbers, "categories": categories}
+    return {name: np.stack(parts, axis=1) for name, parts in inputs.items() if parts}
+
+
+def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":
+    """Turn raw rows into what the scikit-learn Pipeline is fitted on: the graph's inputs under the data's column names."""
+    import pandas as pd
+
+    names = [feature["name"] for feature in used_features(contract)]
+    blocks = [pd.DataFrame(block, index=frame.index) for block in encode_columns(frame, contract).values()]
+    return pd.concat(blocks, axis=1).set_axis(names, axis=1)
+
+
+def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
+    """Convert a fitted scikit-learn Pipeline into the bytes of an ONNX graph with the inputs of `encode_columns`.
+
+    Parameters
+    ----------
+    pipeline
+        Fitted on `X`; columns may be selected by name in its ColumnTransformer.
+    X
+        What `encode_table` returned.
+
+    Raises
+    ------
+    ModelerError
+        When a step has no converter; the message names it.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    is_number = [dtype == np.float32 for dtype in X.dtypes]
+    counts = {"numbers": sum(is_number), "categories": len(is_number) - sum(is_number)}
+    kinds = {"numbers": FloatTensorType, "categories": StringTensorType}
+    positional = copy.deepcopy(pipeline)
+    for step in positional.named_steps.values():
+        if hasattr(step, "transformers_"):  # names with spaces do not survive conversion; positions do
+            step.transformers_ = [
+                (name, part, X.columns.get_indexer(columns).tolist()) for name, part, columns in step.transformers_
+            ]
+    options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
+    try:
+        graph = to_onnx(
+            positional,
+            initial_types=[(name, kinds[name]([None, count])) for name, count in counts.items() if count],
+            options=options,
+        )
+    except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
+        steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
+        raise ModelerError(
+            f"this Pipeline ({steps}) cannot be converted to ONNX: {str(error).splitlines()[0]}; "
+            "take a step that skl2onnx supports, or one of the estimators the parameter `estimator` offers"
+        ) from None
+    graph.opset_import.sort(key=lambda opset: opset.domain)  # their order follows PYTHONHASHSEED otherwise
+    return graph.SerializeToString(deterministic=True)
+
+
+def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
+    """Turn probabilities or values into answers as the API gives them, without warnings.
+
+    Two classes are decided by the contract's threshold, more by the greatest probability; within `SAME_ANSWER` the
+    positive class and the first class win, so that a forest's even vote is decided alike at every hop.
+
+    Parameters
+    ----------
+    output
+        Probabilities of shape (rows, classes), columns in the order of the contract's classes, or values (rows,).
+    """
+    target = contract["target"]
+    if not target["classes"]:
+        return [{"value": value} for value in np.asarray(output, dtype=float).tolist()]
+    probabilities = np.asarray(output, dtype=float).round(7).clip(0, 1)  # float32 sums can end at 1.0000001
+    if "positive" in target:
+        positive = target["classes"].index(target["positive"])
+        reaches = probabilities[:, positive] >= target["threshold"] - SAME_ANSWER
+        chosen = np.where(reaches, positive, 1 - positive)
+    else:
+        chosen = (probabilities >= probabilities.max(axis=1, keepdims=True) - SAME_ANSWER).argmax(axis=1)
+    keys = [class_key(label) for label in target["classes"]]
+    return [
+        {"label": target["classes"][index], "probabilities": dict(zip(keys, row))}
+        for index, row in zip(chosen.tolist(), probabilities.tolist())
+    ]
+
+
+def describe_differences(
+    given: Sequence[dict], expected: Sequence[dict], contract: dict, tolerance: float
+) -> Iterable[str]:
+    """Yield one sentence for each row whose answer is not the same within the tolerance.
+
+    A label may differ only where its two best probabilities, or the positive one and the threshold, are closer than that.
+    Values are compared relative to the expected value or, where that is smaller, to the mean size of all expected ones.
+    """
+    if len(given) != len(expected):
+        yield f"{len(given)} answers for {len(expected)} rows"
+        return
+    target = contract["target"]
+    size = 0.0 if target["classes"] else float(np.mean([abs(answer["value"]) for answer in expected]))
+    for row, (ours, theirs) in enumerate(zip(given, expected)):
+        if target["classes"]:
+            same = _is_same_label(ours, theirs, target, tolerance)
+        else:
+            same = abs(ours["value"] - theirs["value"]) <= tolerance * max(size, abs(theirs["value"]))
+        if not same:
+            yield f"row {row}: {_show(ours)} instead of {_show(theirs)}"
+
+
+def _is_same_label(ours: dict, theirs: dict, target: dict, tolerance: float) -> bool:
+    if ours["probabilities"].keys() != theirs["probabilities"].keys():
+        return False
+    if any(
+        not abs(ours["probabilities"][key] - theirs["probabilities"][key]) <= tolerance
+        for key in theirs["probabilities"]
+    ):
+        return False
+    if ours["label"] == theirs["label"]:
+        return True
+    if "positive" in target:
+        return abs(theirs["probabilities"][class_key(target["positive"])] - target["threshold"]) <= tolerance
+    second, best = sorted(theirs["probabilities"].values())[-2:]
+    return best - second <= tolerance
+
+
+def _show(answer: dict) -> str:
+    if "value" in answer:
+        return f"{answer['value']:.7g}"
+    return f"{class_key(answer['label'])} ({', '.join(f'{key} {p:.6f}' for key, p in answer['probabilities'].items())})"
+
+
+def _name_categories(values: Sequence) -> np.ndarray:
+    names = [MISSING if value is None or value != value else class_key(value) for value in values]
+    return np.array(names, dtype=object)
