@@ -1,0 +1,126 @@
+"""Parameters: read from the notebooks and checked before any kernel starts."""
+
+import json
+
+import pytest
+from conftest import ROOT
+
+from modeler import ModelerError, UsageError
+from modeler.parameters import CHOICES, LEAST, RANGE, check_parameters, read_parameters
+
+RESERVED = {"data": "--data"}
+
+
+def write_notebook(path, *cells):
+    cells = [
+        {"cell_type": "code", "source": source, "metadata": {"tags": tags}, "outputs": [], "execution_count": None}
+        for source, tags in cells
+    ]
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return {name: read_parameters(ROOT / "notebooks" / name) for name in ("eda.ipynb", "train.ipynb")}
+
+
+def test_shipped_notebooks_have_the_parameters_others_rely_on(shipped):
+    assert {"min_association", "holdout"} <= shipped["eda.ipynb"].keys()
+    assert {"estimator", "n_estimators", "tuning_iterations", "threshold", "seed"} <= shipped["train.ipynb"].keys()
+    assert shipped["eda.ipynb"]["min_association"].default == 0.1
+
+
+def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(shipped):
+    for parameters in shipped.values():
+        for parameter in parameters.values():
+            assert parameter.comment, parameter
+            if parameter.type in (int, float):
+                assert RANGE.search(parameter.comment) or LEAST.search(parameter.comment), parameter
+
+
+def test_estimator_offers_five(shipped):
+    choices = CHOICES.search(shipped["train.ipynb"]["estimator"].comment)[1].split(", ")
+    assert choices == [
+        "logistic_regression", "random_forest", "extra_trees", "gradient_boosting", "hist_gradient_boosting",
+    ]  # fmt: skip
+
+
+def test_values_take_the_type_of_their_parameter(shipped):
+    given = ["seed=007", "threshold=1", "estimator=extra_trees", "holdout=.25", "positive=a=b"]
+    assert check_parameters(given, shipped, RESERVED) == {
+        "seed": 7, "threshold": 1.0, "estimator": "extra_trees", "holdout": 0.25, "positive": "a=b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("estimater=x", "no notebook has a parameter 'estimater'; did you mean 'estimator'?; eda.ipynb takes"),
+        ("seed", "-p seed: a parameter is given as KEY=VALUE"),
+        ("data=x.csv", "-p data=x.csv: data is set by --data"),
+        ("seed=notanint", "seed must be a whole number, got: notanint"),
+        ("seed=1.5", "seed must be a whole number, got: 1.5"),
+        ("seed=-1", "seed must be at least 0, got: -1"),
+        ("threshold=high", "threshold must be a number, got: high"),
+        ("threshold=nan", "threshold must be a finite number, got: nan"),
+        ("threshold=1.01", "threshold must be from 0 to 1, got: 1.01"),
+        ("holdout=0.9", "holdout must be from 0.05 to 0.5, got: 0.9"),
+        (
+            "estimator=forest",
+            "estimator must be one of logistic_regression, random_forest, extra_trees, gradient_boosting, ",
+        ),
+        ("estimator=random_forrest", "got: random_forrest; did you mean 'random_forest'?"),
+        ("n_estimators=0", "n_estimators must be at least 1, got: 0"),
+    ],
+)
+def test_wrong_parameter_says_what_was_given_and_what_is_allowed(shipped, given, sentence):
+    with pytest.raises(UsageError) as error:
+        check_parameters([given], shipped, RESERVED)
+    assert sentence in str(error.value)
+
+
+def test_parameter_given_twice_is_refused(shipped):
+    with pytest.raises(UsageError, match="seed is given twice"):
+        check_parameters(["seed=1", "seed=2"], shipped, RESERVED)
+
+
+def test_limits_and_types_are_read_from_the_line(tmp_path):
+    source = (
+        'a: int = 3  # rows, from 1 to 1_000\nb = True\nc: float = 2  # at least 1e-3\nd: str = "#"  # one of x, y\n'
+    )
+    parameters = read_parameters(write_notebook(tmp_path / "n.ipynb", (source, ["parameters"])))
+    assert [(p.name, p.type, p.default) for p in parameters.values()] == [
+        ("a", int, 3), ("b", bool, True), ("c", float, 2), ("d", str, "#"),
+    ]  # fmt: skip
+    assert parameters["a"].parse("1000") == 1000 and parameters["b"].parse("FALSE") is False
+    for name, text in (("a", "1001"), ("b", "yes"), ("c", "0.0001"), ("d", "z")):
+        with pytest.raises(UsageError, match=f"{name} must be .*, got: {text}"):
+            parameters[name].parse(text)
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        ([("a = 1", [])], "n.ipynb has no cells tagged `parameters`; tag the one cell"),
+        ([("a = 1", ["parameters"])] * 2, "n.ipynb has 2 cells tagged `parameters`"),
+        ([("a = ", ["parameters"])], "the parameters cell of n.ipynb is not Python: invalid syntax in line 1"),
+        ([("a = 1\nb = a + 1", ["parameters"])], "line 2 of the parameters cell of n.ipynb: b is computed"),
+        ([("print(1)", ["parameters"])], "line 1 of the parameters cell of n.ipynb is not `name: type = literal`"),
+        ([("a = [1]", ["parameters"])], "a is list = [1]; a parameter is one of str, int, float, bool"),
+        ([("a: int | None = None", ["parameters"])], "a is int | None = None"),
+        ([("a: int = 'x'", ["parameters"])], "a is int = 'x'"),
+    ],
+)
+def test_unusable_parameters_cell_is_named(tmp_path, cells, sentence):
+    with pytest.raises(ModelerError) as error:
+        read_parameters(write_notebook(tmp_path / "n.ipynb", *cells))
+    assert sentence in str(error.value)
+
+
+def test_missing_and_broken_notebooks_are_named(tmp_path):
+    with pytest.raises(ModelerError, match="there is no notebook .*n.ipynb; restore it"):
+        read_parameters(tmp_path / "n.ipynb")
+    (tmp_path / "n.ipynb").write_text("[]")
+    with pytest.raises(ModelerError, match="n.ipynb is not a notebook"):
+        read_parameters(tmp_path / "n.ipynb")
