@@ -1,0 +1,283 @@
+"""The notebooks as jobs: executed by papermill, executed again and compared by nbval, exported as HTML."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeler import ModelerError
+
+CELL_TIMEOUT = 3600  # seconds
+COMPARED, IGNORED = "compared", "ignored"  # what modeler.nbval_report says of a cell that is in order
+ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+Report = Callable[[str, int, int], None]  # notebook, cells done, cells
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of a notebook in a run's folder.
+
+    `given` and `wrote` are the contents of the files it found there, and the SHA-256 of those it wrote or changed.
+    """
+
+    path: Path
+    seconds: float
+    given: dict[str, bytes]
+    wrote: dict[str, str]
+
+
+def execute_notebook(
+    notebook: Path, run: Path, parameters: dict, writes: list[str], report: Report, timeout: int = CELL_TIMEOUT
+) -> Execution:
+    """Execute a notebook in the run's folder; the executed notebook stays there, also when a cell fails.
+
+    Raises
+    ------
+    ModelerError
+        Naming the cell that failed, ran out of time or lost its kernel, with the last lines of what it said, or a file
+        of `writes` that is not there afterwards.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    executed, given, started = run / notebook.name, _read_files(run), time.monotonic()
+    progress = _Progress(notebook.name, report)
+    papermill.engines.papermill_engines.register("modeler", _make_engine(progress, timeout))
+    try:
+        papermill.execute_notebook(
+            notebook, executed, parameters, engine_name="modeler", kernel_name="python3", cwd=run, progress_bar=False
+        )
+    except papermill.PapermillExecutionError as error:
+        raise ModelerError(_describe_failure(progress.where, error, executed)) from None
+    except CellTimeoutError:
+        raise ModelerError(
+            f"{progress.where} ran longer than {timeout} s and was stopped; "
+            f"make it quicker or allow more with --cell-timeout. So far: {executed}"
+        ) from None
+    except DeadKernelError:
+        raise ModelerError(
+            f"{progress.where} lost its kernel; out of memory is the usual reason. So far: {executed}"
+        ) from None
+    report(notebook.name, progress.cells, progress.cells)
+    if missing := [name for name in writes if not (run / name).exists()]:
+        raise ModelerError(
+            f"{notebook.name} ran to its end without writing {' and '.join(missing)}; restore the cell that does"
+        )
+    wrote = {name: _hash(content) for name, content in _read_files(run).items() if given.get(name) != content}
+    return Execution(executed, time.monotonic() - started, given, wrote)
+
+
+def reproduce_notebooks(
+    executions: list[Execution], run: Path, report: Report, timeout: int = CELL_TIMEOUT
+) -> list[int]:
+    """Execute the executed notebooks again side by side, under nbval, and compare every output and every file written.
+
+    Each runs in a fresh folder with the files the first execution found, and with another PYTHONHASHSEED.
+
+    Returns
+    -------
+    list of int
+        How many cells of each notebook were compared.
+
+    Raises
+    ------
+    ModelerError
+        When an output or a file differs, or a code cell was not compared. The second execution is kept.
+    """
+    folder = run / "reproduce"
+    replays = []
+    try:
+        for execution in executions:
+            replays.append(_start_replay(execution, folder / execution.path.stem, timeout))
+        while any(replay.process.poll() is None for replay in replays):
+            for replay in replays:
+                report(f"{replay.execution.path.name} again", len(replay.read_cells()), replay.expected)
+            time.sleep(0.1)
+    finally:
+        _stop([replay.process for replay in replays])
+    compared = [_check_replay(replay) for replay in replays]
+    shutil.rmtree(folder)
+    return compared
+
+
+def export_html(executed: Path) -> None:
+    """Write an executed notebook as one HTML page beside it that loads nothing from outside."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", embed_images=True)
+    page, _ = exporter.from_filename(str(executed))
+    executed.with_suffix(".html").write_text(page, "utf-8")
+
+
+def quote_end(text: str, most: int) -> str:
+    """The last lines of a traceback or comparison, indented, without colours, rules and headings."""
+    lines = [line.rstrip() for line in ANSI.sub("", text).splitlines()]
+    telling = [line for line in lines if line.strip("- ") and "Traceback (most recent call last)" not in line]
+    return "".join(f"    {line}"[:200] + "\n" for line in telling[-most:])
+
+
+class _Progress:
+    """Counts the code cells of the notebook under way, and reports them."""
+
+    def __init__(self, name: str, report: Report):
+        self.name, self.report, self.done, self.cells = name, report, 0, 0
+
+    @property
+    def where(self) -> str:
+        return f"{self.name}, cell [{self.done + 1}] of {self.cells},"
+
+    def start_cell(self, cells: list, index: int) -> None:
+        code = [position for position, cell in enumerate(cells) if _is_code(cell)]
+        self.done, self.cells = sum(position < index for position in code), len(code)
+        if index in code:
+            self.report(self.name, self.done, self.cells)
+
+
+def _make_engine(progress: _Progress, timeout: int):
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine
+
+    class Engine(NBClientEngine):
+        """papermill's own engine, with the kernel's environment set and every cell reported."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **_):
+            def start_cell(cell, cell_index, _start=nb_man.cell_start):
+                progress.start_cell(nb_man.nb.cells, cell_index)
+                _start(cell, cell_index)
+
+            nb_man.nb.metadata.papermill |= {
+                "input_path": progress.name,
+                "output_path": progress.name,
+            }  # not this machine's
+            nb_man.cell_start = start_cell
+            client = PapermillNotebookClient(nb_man, kernel_name=kernel_name, timeout=timeout, startup_timeout=120)
+            return client.execute(env=_kernel_environment(hash_seed=0), stderr=subprocess.DEVNULL)
+
+    return Engine
+
+
+def _kernel_environment(hash_seed: int) -> dict[str, str]:
+    return os.environ | {"PYTHONHASHSEED": str(hash_seed), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _describe_failure(where: str, error, executed: Path) -> str:
+    if error.ename in ("ModelerError", "UsageError"):
+        last_lines = error.evalue
+    else:
+        last_lines = "\n" + quote_end("\n".join(error.traceback) or f"{error.ename}: {error.evalue}", 8).rstrip()
+    return f"{where} failed: {last_lines}\nThe executed notebook is {executed}"
+
+
+@dataclass(frozen=True)
+class _Replay:
+    execution: Execution
+    folder: Path
+    expected: int
+    process: subprocess.Popen
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "nbval.log"
+
+    def read_cells(self) -> list[dict]:
+        report = self.folder / "cells.jsonl"
+        lines = report.read_text("utf-8").split("\n")[:-1] if report.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+def _start_replay(execution: Execution, folder: Path, timeout: int) -> _Replay:
+    folder.mkdir(parents=True)
+    notebook = Path(shutil.copy(execution.path, folder))
+    for name, content in execution.given.items():
+        (folder / name).write_bytes(content)
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "pytest",
+            notebook.name,
+            "--rootdir",
+            ".",
+            "-c",
+            os.devnull,
+            "--noconftest",
+            "-q",
+            "--color=no",
+        ),
+        *("-p", "no:cacheprovider", "-p", "nbval.plugin", "-p", "modeler.nbval_report"),
+        *("--nbval", "--nbval-current-env", "--nbval-cell-timeout", str(timeout), "--cells-report", "cells.jsonl"),
+    ]
+    environment = _kernel_environment(hash_seed=1) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    with (folder / "nbval.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return _Replay(execution, folder, sum(map(_is_code, cells)), process)
+
+
+def _check_replay(replay: _Replay) -> int:
+    name, cells = replay.execution.path.name, replay.read_cells()
+    where = f"The second execution is in {replay.folder}"
+    for cell in cells:
+        if cell["outcome"] not in (COMPARED, IGNORED):
+            raise ModelerError(
+                f"{name} is not reproducible: cell [{cell['number']}] {cell['outcome']}\n{cell['message']}"
+                "Take randomness from random_state alone, round what is printed, and run every cell. " + where
+            )
+    compared = sum(cell["outcome"] == COMPARED for cell in cells)
+    if not compared or len(cells) < replay.expected:
+        reason = "there is nothing to compare" if cells else f"nbval did not run (see {replay.log})"
+        raise ModelerError(
+            f"{name} is not proven: {compared} of {replay.expected} cells were compared, {reason}. {where}"
+        )
+    wrote = {file: digest for file, digest in replay.execution.wrote.items() if not file.endswith(ADDRESSED)}
+    again = {file: _hash(content) for file, content in _read_files(replay.folder).items()}
+    if differing := [file for file, digest in wrote.items() if again.get(file) != digest]:
+        raise ModelerError(
+            f"{name} is not reproducible: {', '.join(differing)} differed the second time, though every output was the "
+            f"same. Something random is not seeded: give it random_state. {where}"
+        )
+    return compared
+
+
+def _stop(processes: list[subprocess.Popen]) -> None:
+    """End processes and the kernels they started: politely, then for good."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGINT)  # pytest then shuts its kernel down
+    for process in running:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()  # the kernel notices that its parent is gone, and ends
+            process.wait()
+
+
+def _is_code(cell: dict) -> bool:
+    return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.suffix != ".ipynb"}

@@ -1,0 +1,268 @@
+"""Notebooks as jobs: every way to fail is named, and nothing that differs a second time gets by."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from modeler import ModelerError
+from modeler.notebooks import Execution, execute_notebook, export_html, reproduce_notebooks
+
+KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+
+
+def ignore_report(*_):
+    pass
+
+
+def write_notebook(path, *sources, tags=()):
+    cells = [new_markdown_cell("# Made for a test"), new_code_cell("number = 1", metadata={"tags": ["parameters"]})]
+    cells += [new_code_cell(textwrap.dedent(source).strip(), metadata={"tags": list(tags)}) for source in sources]
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+@pytest.fixture
+def execute(tmp_path):
+    """Execute a notebook of the given cells in a run's folder."""
+
+    def execute_cells(*sources, tags=(), timeout=60, writes=(), parameters=None, report=ignore_report):
+        run = tmp_path / "run"
+        run.mkdir()
+        notebook = write_notebook(tmp_path / "made.ipynb", *sources, tags=tags)
+        return execute_notebook(notebook, run, parameters or {"number": 2}, list(writes), report, timeout)
+
+    return execute_cells
+
+
+def reproduce(execution):
+    return reproduce_notebooks([execution], execution.path.parent, ignore_report, timeout=60)
+
+
+def test_parameters_and_files_of_an_execution(execute):
+    cells = []
+    execution = execute(
+        "from pathlib import Path; _ = Path('a.txt').write_text('x' * number); print(number)",
+        parameters={"number": 3},
+        report=lambda *progress: cells.append(progress),
+    )
+    assert cells == [("made.ipynb", done, 3) for done in range(4)]
+    assert list(execution.wrote) == ["a.txt"] and execution.given == {}
+    executed = nbformat.read(execution.path, 4)
+    assert [cell.execution_count for cell in executed.cells if cell.cell_type == "code"] == [1, 2, 3]
+    assert executed.cells[-1].outputs[0].text == "3\n"
+    assert reproduce(execution) == [3]
+    assert not (execution.path.parent / "reproduce").exists()
+
+
+def test_executed_notebook_names_no_path_of_this_machine(execute):
+    execution = execute("print(number)")
+    assert str(execution.path.parent.parent) not in execution.path.read_text()
+
+
+def test_failing_cell_is_named_with_its_last_lines_and_the_notebook_is_kept(execute, tmp_path):
+    with pytest.raises(ModelerError) as error:
+        execute("print('before')", "1 / 0", "print('after')")
+    told = str(error.value)
+    assert told.startswith("made.ipynb, cell [4] of 5, failed:")
+    assert "ZeroDivisionError: division by zero" in told and "1 / 0" in told and "\x1b" not in told
+    kept = nbformat.read(tmp_path / "run" / "made.ipynb", 4)
+    assert any(output.get("ename") == "ZeroDivisionError" for cell in kept.cells for output in cell.get("outputs", []))
+
+
+def test_own_error_in_a_notebook_is_shown_as_its_sentence_alone(execute):
+    with pytest.raises(ModelerError) as error:
+        execute("from modeler.contract import read_contract", "read_contract('out/contract.json')")
+    assert "cell [4] of 4, failed: there is no out/contract.json; run eda.ipynb first" in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_cell_out_of_time_is_stopped_and_named(execute, tmp_path):
+    with pytest.raises(
+        ModelerError, match=r"made.ipynb, cell \[3\] of 3, ran longer than 1 s and was stopped; .*--cell-timeout"
+    ):
+        execute("import time; time.sleep(60)", timeout=1)
+    assert (tmp_path / "run" / "made.ipynb").exists()
+
+
+def test_dead_kernel_is_named(execute):
+    with pytest.raises(
+        ModelerError, match=r"made.ipynb, cell \[3\] of 3, lost its kernel; out of memory is the usual reason"
+    ):
+        execute("import os; os._exit(1)")
+
+
+def test_file_that_a_notebook_must_write_is_missed(execute):
+    with pytest.raises(ModelerError, match="made.ipynb ran to its end without writing model.onnx"):
+        execute("print(1)", writes=["model.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import random; print(random.random())", r"cell \[3\] gave another output the second time"),
+        ("print(hash('text'))", r"cell \[3\] gave another output the second time"),
+        (
+            "import os; os.path.exists('b') or open('b', 'x'); print(sorted(os.listdir()))",
+            r"cell \[3\] gave another output",
+        ),
+        (
+            "import numpy as np, matplotlib.pyplot as plt; _ = plt.plot(np.random.rand(9))",
+            r"cell \[3\] gave another output the second time",
+        ),
+        ("import random; _ = open('a.json', 'w').write(str(random.random()))", "a.json differed the second time"),
+        ("import os; _ = open(f'{os.getpid()}.txt', 'w')", "txt differed the second time"),
+    ],
+)
+def test_chance_is_refused_wherever_it_shows(execute, source, sentence):
+    execution = execute(source)
+    with pytest.raises(ModelerError, match=f"made.ipynb is not reproducible: .*{sentence}"):
+        reproduce(execution)
+    assert (execution.path.parent / "reproduce" / "made" / "made.ipynb").exists()
+
+
+@pytest.mark.parametrize(("tags", "marked"), [(["nbval-skip"], ""), ([], "# NBVAL_SKIP\n")])
+def test_skipped_cell_is_refused(execute, tags, marked):
+    with pytest.raises(ModelerError, match=r"made.ipynb is not reproducible: cell \[3\] was skipped"):
+        reproduce(execute(f"{marked}print(1)", tags=tags))
+
+
+def test_cell_that_ignores_its_output_is_not_counted_as_compared(execute):
+    assert reproduce(execute("import random; print(random.random())", "print(1)", tags=["nbval-ignore-output"])) == [2]
+
+
+def test_notebook_with_nothing_to_compare_is_refused(execute):
+    execution = execute("print(1)")
+    notebook = nbformat.read(execution.path, 4)
+    for cell in notebook.cells:
+        cell.metadata.tags = ["nbval-ignore-output"]
+    nbformat.write(notebook, execution.path)
+    with pytest.raises(
+        ModelerError, match="made.ipynb is not proven: 0 of 3 cells were compared, there is nothing to compare"
+    ):
+        reproduce(execution)
+
+
+def test_hanging_second_execution_is_stopped(execute):
+    source = "import os, time; time.sleep(60 * int(os.environ['PYTHONHASHSEED']))"
+    execution = execute(source)
+    with pytest.raises(ModelerError, match=r"cell \[3\] failed the second time"):
+        reproduce_notebooks([execution], execution.path.parent, ignore_report, timeout=2)
+
+
+@pytest.fixture
+def executed_eda(run):
+    """The real EDA notebook of the default run, free to be tampered with."""
+    import hashlib
+
+    digest = hashlib.sha256((run / "contract.json").read_bytes()).hexdigest()
+    return Execution(run / "eda.ipynb", 1.0, {}, {"contract.json": digest})
+
+
+def tamper(execution, change):
+    notebook = nbformat.read(execution.path, 4)
+    (cell,) = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith("repeated = ")]
+    change(cell)
+    nbformat.write(notebook, execution.path)
+
+
+def change_number(cell):
+    cell.outputs[0].text = cell.outputs[0].text.replace("of 456", "of 457")
+
+
+def strip_output(cell):
+    cell.outputs = []
+
+
+def strip_cell(cell):
+    cell.outputs, cell.execution_count = [], None
+
+
+def skip_cell(cell):
+    cell.metadata.tags = ["nbval-skip"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (change_number, r"cell \[7\] gave another output"),
+        (strip_output, r"cell \[7\] gave another output"),
+        (strip_cell, r"cell \[7\] was never run, so there is nothing to compare"),
+        (skip_cell, r"cell \[7\] was skipped"),
+    ],
+)
+def test_tampered_notebook_is_refused(executed_eda, change, sentence):
+    tamper(executed_eda, change)
+    with pytest.raises(ModelerError, match=f"eda.ipynb is not reproducible: {sentence}"):
+        reproduce(executed_eda)
+
+
+def test_untampered_notebook_is_proven_and_a_changed_contract_is_not(executed_eda):
+    notebook = nbformat.read(executed_eda.path, 4)
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    assert reproduce(executed_eda) == [cells]
+    with pytest.raises(ModelerError, match="contract.json differed the second time, though every output was the same"):
+        reproduce(replace(executed_eda, wrote={"contract.json": "0" * 64}))
+
+
+def test_html_page_loads_nothing_from_outside(run):
+    (run / "train.html").unlink()
+    export_html(run / "train.ipynb")
+    page = (run / "train.html").read_text()
+    assert page.count("data:image/png;base64,") >= 4
+    for loading in ('src="http', "src='http", "url(http", '<link rel="stylesheet" href="http', "@import"):
+        assert loading not in page
+
+
+INTERRUPT = """
+import signal, sys
+from pathlib import Path
+from modeler.notebooks import execute_notebook, reproduce_notebooks
+say = lambda *progress: print(*progress, flush=True)
+run = Path(sys.argv[1])
+execution = execute_notebook(Path(sys.argv[2]), run, {"number": 2}, [], say)
+reproduce_notebooks([execution], run, say)
+"""
+
+
+@pytest.mark.parametrize("moment", ["made.ipynb 2 3", "made.ipynb again 2 3"])
+def test_interrupt_leaves_no_kernel(tmp_path, moment):
+    """Sent while a cell sleeps, in the first execution and in the second."""
+    run = tmp_path / "run"
+    run.mkdir()
+    slow = "first" if "again" not in moment else "second"
+    source = f"import os, time; time.sleep({{'first': 60, 'second': 0}}['{slow}'] if os.environ['PYTHONHASHSEED'] == '0' else 60)"
+    notebook = write_notebook(tmp_path / "made.ipynb", source)
+    command = [sys.executable, "-c", INTERRUPT, str(run), str(notebook)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if line.startswith(moment):
+            break
+    time.sleep(1)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert any("ipykernel" in " ".join(child.cmdline()) for child in family)
+    process.send_signal(2)
+    assert process.wait(timeout=30) != 0
+    gone, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive and len(gone) == len(family)
+
+
+def test_kernels_inherit_the_environment_but_not_the_hash_seed(execute, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    monkeypatch.setenv("FROM_OUTSIDE", "yes")
+    execution = execute("import os; print(os.environ['FROM_OUTSIDE'], hash('a') == hash('a'))")
+    assert "yes True" in execution.path.read_text()
+    shutil.rmtree(execution.path.parent)
+    os.environ.pop("FROM_OUTSIDE")
+    with pytest.raises(ModelerError, match="made.ipynb is not reproducible"):
+        reproduce(execute("import sys; print(hash('a'))"))
