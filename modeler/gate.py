@@ -1,0 +1,268 @@
+"""The gate between a candidate and the store. It trusts no notebook: every figure is computed again from the raw data."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.contract import check_table, class_key, infer_task, list_classes, read_contract, read_json, write_json
+from modeler.data import Table, raw_records, split_rows
+from modeler.golden import choose_golden, replay_golden
+from modeler.graph import SAME_ANSWER, Graph, decode_answers, describe_differences, encode_table
+from modeler.metrics import PRIMARY, encode_classes, measure_roc_auc, score_answers
+
+SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
+RESAMPLES = 1000  # of the bootstrap
+TRUSTED = (
+    "sklearn.",
+    "numpy.",
+)  # modules whose types model.skops may hold; numpy's and scikit-learn's run no code of others
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check with its number, its threshold and a sentence. `value` is None where the check could not be made."""
+
+    name: str
+    passed: bool
+    value: float | None
+    threshold: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate found: its checks, and the candidate's metrics on the hold-out where they could be computed."""
+
+    checks: list[Check]
+    metrics: dict[str, float | None]
+    heldout: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        return [check.sentence for check in self.checks if not check.passed]
+
+    def as_json(self) -> list[dict]:
+        return [asdict(check) for check in self.checks]
+
+
+def judge_candidate(
+    run: Path, table: Table, *, holdout: float, split_by: str, floors: dict[str, float], ceilings: dict[str, float]
+) -> Judgement:
+    """Judge the model in a run's folder on the raw held-out rows, and write golden.json there.
+
+    Parameters
+    ----------
+    run
+        The folder with contract.json, model.onnx, model.skops and metrics.json.
+    table
+        The data, read by the caller and not by a notebook.
+    holdout, split_by
+        How rows are dealt, as the pipeline was told.
+    floors, ceilings
+        Bounds of the metrics, by name.
+
+    Returns
+    -------
+    Judgement
+        A check that could not be made counts as failed and says why.
+    """
+    checks, metrics = [], {}
+
+    def run_check(name: str, make: Callable[[], list[Check]]) -> bool:
+        try:
+            made = make()
+        except Exception as error:  # fail closed, whatever a notebook left behind
+            made = [Check(name, False, None, None, f"{name} could not be checked: {type(error).__name__}: {error}")]
+        checks.extend(made)
+        return all(check.passed for check in made)
+
+    def check_answers() -> list[Check]:
+        nonlocal metrics
+        metrics = score_answers(answers, truth, contract["target"])
+        return [
+            _compare_answers(answers, expected, contract),
+            _compare_metrics(metrics, read_json(run / "metrics.json")),
+            _replay(graph, golden, contract),
+        ]
+
+    try:
+        contract = read_contract(run / "contract.json")
+        heldout = _deal_rows(table, contract, holdout, split_by)
+        graph = Graph(run / "model.onnx", contract)
+        estimator = load_estimator(run / "model.skops")
+        rows = table.frame[heldout]
+        truth, records = rows[table.target].tolist(), raw_records(rows.drop(columns=table.target))
+        answers, expected = graph.answer(records), answer_with_estimator(estimator, rows, contract)
+        golden = _make_golden(records, expected, truth, contract)
+        write_json(run / "golden.json", golden)
+    except Exception as error:  # fail closed, as above
+        reason = str(error) if isinstance(error, ModelerError) else f"{type(error).__name__}: {error}"
+        return Judgement([Check("candidate", False, None, None, f"the candidate cannot be judged: {reason}")], {})
+
+    run_check("same answers", check_answers)
+    for bounds, sign in ((floors, 1), (ceilings, -1)):
+        for name, bound in bounds.items():
+            run_check(
+                f"bound of {name}",
+                lambda name=name, bound=bound, sign=sign: [_check_bound(name, metrics.get(name), bound, sign)],
+            )
+    run_check("better than a dummy", lambda: [_beat_dummy(answers, truth, table, heldout, contract)])
+    return Judgement(checks, metrics, len(rows))
+
+
+def load_estimator(path: Path):
+    """Load model.skops, which may hold types of scikit-learn and numpy alone.
+
+    Raises
+    ------
+    ModelerError
+        When it holds a type of any other module.
+    """
+    import skops.io
+
+    try:
+        foreign = skops.io.get_untrusted_types(file=path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelerError(f"{path.name} cannot be read: {error}") from None
+    if unknown := [name for name in foreign if not name.startswith(TRUSTED)]:
+        raise ModelerError(f"{path.name} holds {', '.join(unknown)}; only types of scikit-learn and numpy are loaded")
+    return skops.io.load(path, trusted=foreign)
+
+
+def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
+    """Answer raw rows with the scikit-learn Pipeline."""
+    X = encode_table(frame, contract)
+    output = estimator.predict_proba(X) if contract["target"]["classes"] else estimator.predict(X)
+    return decode_answers(output, contract)
+
+
+def _deal_rows(table: Table, contract: dict, holdout: float, split_by: str) -> np.ndarray:
+    target = contract["target"]
+    if target["name"] != table.target or contract["task"] != infer_task(table.frame[table.target]):
+        raise ModelerError(
+            f"the contract is a {contract['task']} of {target['name']!r}, the data's target is {table.target!r}"
+        )
+    if target["classes"] != list_classes(table.frame[table.target]):
+        raise ModelerError(f"the contract's classes {target['classes']} are not those of the data")
+    if contract["holdout"] != {"share": holdout, "split_by": split_by or None}:
+        raise ModelerError(
+            f"the contract deals rows by {contract['holdout']}, the pipeline was told {holdout} and {split_by or None}"
+        )
+    check_table(table, contract)
+    heldout = split_rows(table.frame, holdout, split_by)
+    if not heldout.any() or heldout.all():
+        raise ModelerError(f"{heldout.sum()} of {len(heldout)} rows are held out; change holdout or bring more rows")
+    return heldout
+
+
+def _make_golden(records: list[dict], expected: list[dict], truth: list, contract: dict) -> dict:
+    classes = contract["target"]["classes"]
+    chosen = choose_golden([class_key(label) if classes else "" for label in truth])
+    return {"rows": [records[i] for i in chosen], "answers": [expected[i] for i in chosen]}
+
+
+def _compare_answers(answers: list[dict], expected: list[dict], contract: dict) -> Check:
+    differences = list(describe_differences(answers, expected, contract, SAME_ANSWER))
+    sentence = f"graph and estimator give the same answer to all {len(expected)} raw held-out rows"
+    if differences:
+        sentence = (
+            f"graph and estimator differ in {len(differences)} of {len(expected)} raw held-out rows: {differences[0]}"
+        )
+    return Check("graph equals estimator", not differences, float(len(differences)), 0.0, sentence)
+
+
+def _compare_metrics(computed: dict, written: dict) -> Check:
+    differing = [
+        name
+        for name in sorted(computed.keys() | written.keys())
+        if (computed.get(name) is None) != (written.get(name) is None)
+        or (computed.get(name) is not None and not abs(computed[name] - written[name]) <= SAME_METRIC)
+    ]
+    largest = max((abs((computed.get(name) or 0) - (written.get(name) or 0)) for name in differing), default=0.0)
+    sentence = f"the metrics train.ipynb wrote are those of the graph on the raw held-out rows, to {SAME_METRIC:g}"
+    if differing:
+        worst = max(differing, key=lambda name: abs((computed.get(name) or 0) - (written.get(name) or 0)))
+        sentence = (
+            f"train.ipynb wrote {worst} {_show(written.get(worst))}, but the graph has {_show(computed.get(worst))} on the raw "
+            f"held-out rows ({len(differing)} metrics differ): the notebook judged something else than what would be served, "
+            "for example data that it prepared outside the Pipeline"
+        )
+    return Check("metrics are the graph's own", not differing, largest, SAME_METRIC, sentence)
+
+
+def _replay(graph: Graph, golden: dict, contract: dict) -> Check:
+    differences = replay_golden(golden, contract, graph.answer)
+    sentence = f"the graph answers the {len(golden['rows'])} golden rows like the estimator, singly and as a batch"
+    if differences:
+        sentence = f"the graph does not answer the golden rows like the estimator: {differences[0]}"
+    return Check("golden rows", not differences, float(len(differences)), 0.0, sentence)
+
+
+def _check_bound(name: str, value: float | None, bound: float, sign: int) -> Check:
+    kind, side = ("floor", "below") if sign > 0 else ("ceiling", "above")
+    if value is None:
+        return Check(f"{kind} of {name}", False, None, bound, f"{name} could not be computed on the held-out rows")
+    passed = sign * (value - bound) >= 0
+    sentence = (
+        f"{name} {value:.4f} keeps the {kind} {bound:g}"
+        if passed
+        else f"{name} {value:.4f} is {side} its {kind} {bound:g}"
+    )
+    return Check(f"{kind} of {name}", passed, value, bound, sentence)
+
+
+def _beat_dummy(answers: list[dict], truth: list, table: Table, heldout: np.ndarray, contract: dict) -> Check:
+    """Is the primary metric above a dummy's by the whole 95 % interval of a stratified bootstrap?
+
+    The percentile interval of B. Efron (1979), resampled within classes, or within fifths of a numeric target, so that
+    every resample has them all. A dummy that answers always alike has ROC AUC 0.5; for R² it answers the training mean.
+    """
+    target, metric = contract["target"], PRIMARY[contract["task"]]
+    if target["classes"]:
+        keys = [class_key(label) for label in target["classes"]]
+        codes = encode_classes([class_key(label) for label in truth], keys)
+        absent = [key for key, count in zip(keys, np.bincount(codes, minlength=len(keys))) if not count]
+        if absent:
+            raise ModelerError(f"no held-out row is {' or '.join(absent)}; raise holdout or bring more rows")
+        probabilities = np.array([list(answer["probabilities"].values()) for answer in answers])
+        gains = np.concatenate([measure_roc_auc(probabilities, codes, part) - 0.5 for part in _resample(codes)])
+    else:
+        truth, values = np.array(truth, dtype=float), np.array([answer["value"] for answer in answers])
+        mean = table.frame.loc[~heldout, table.target].mean()
+        fifths = np.argsort(np.argsort(truth, kind="stable"), kind="stable") * 5 // len(truth)
+        lost, dummy = (truth - values) ** 2, (truth - mean) ** 2
+        gains = np.concatenate([(part @ (dummy - lost)) / _spread(truth, part) for part in _resample(fifths)])
+    low, high = np.percentile(gains, [2.5, 97.5])
+    sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
+    return Check("better than a dummy", bool(low > 0), float(low), 0.0, sentence)
+
+
+def _resample(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0):
+    """Yield blocks of bootstrap weights, shape (resamples in the block, rows), each stratum keeping its size."""
+    rng = np.random.default_rng(seed)
+    block = max(1, min(resamples, 20_000_000 // len(strata)))
+    for start in range(0, resamples, block):
+        weights = np.zeros((min(block, resamples - start), len(strata)))
+        for stratum in np.unique(strata):
+            members = np.flatnonzero(strata == stratum)
+            weights[:, members] = rng.multinomial(
+                len(members), np.full(len(members), 1 / len(members)), size=len(weights)
+            )
+        yield weights
+
+
+def _spread(truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    mean = weights @ truth / weights.sum(axis=1)
+    return weights @ truth**2 - weights.sum(axis=1) * mean**2
+
+
+def _show(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"

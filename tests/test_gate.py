@@ -1,0 +1,194 @@
+"""The gate: what a notebook says is not believed, and what cannot be checked has failed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.dummy import DummyClassifier
+
+from modeler import ModelerError
+from modeler.contract import read_json, write_json
+from modeler.data import Table, load_table
+from modeler.gate import judge_candidate, load_estimator
+from modeler.graph import Graph, convert_pipeline, encode_table
+
+
+@pytest.fixture(scope="module")
+def table():
+    return load_table("breast_cancer")
+
+
+def judge(run, table, floors=None, ceilings=None, holdout=0.2):
+    return judge_candidate(run, table, holdout=holdout, split_by="", floors=floors or {}, ceilings=ceilings or {})
+
+
+def failed(judgement):
+    assert not judgement.passed
+    return {check.name: check.sentence for check in judgement.checks if not check.passed}
+
+
+def test_honest_run_passes_every_check(run, table):
+    written = read_json(run / "golden.json")
+    (run / "golden.json").unlink()
+    judgement = judge(run, table, {"accuracy": 0.9, "recall:malignant": 0.9}, {"log_loss": 0.5})
+    assert judgement.passed and judgement.reasons == []
+    assert [check.name for check in judgement.checks] == [
+        "graph equals estimator", "metrics are the graph's own", "golden rows",
+        "floor of accuracy", "floor of recall:malignant", "ceiling of log_loss", "better than a dummy",
+    ]  # fmt: skip
+    assert judgement.metrics == pytest.approx(read_json(run / "metrics.json"), abs=1e-6)
+    assert read_json(run / "golden.json") == written
+
+
+def test_golden_rows_are_raw_held_out_rows_with_the_estimators_answers(run, table):
+    golden, contract = read_json(run / "golden.json"), read_json(run / "contract.json")
+    assert len(golden["rows"]) == len(golden["answers"]) == 32
+    assert {answer["label"] for answer in golden["answers"]} == {"benign", "malignant"}
+    raw = {tuple(row.values()) for row in table.frame.drop(columns="diagnosis").to_dict("records")}
+    assert all(tuple(row.values()) in raw for row in golden["rows"])
+    estimator = load_estimator(run / "model.skops")
+    import pandas as pd
+
+    probabilities = estimator.predict_proba(encode_table(pd.DataFrame(golden["rows"]), contract))
+    given = np.array([list(answer["probabilities"].values()) for answer in golden["answers"]])
+    assert np.abs(probabilities - given).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("floors", "ceilings", "name", "sentence"),
+    [
+        ({"accuracy": 0.999}, {}, "floor of accuracy", "is below its floor 0.999"),
+        ({"recall:benign": 0.999}, {}, "floor of recall:benign", "is below its floor 0.999"),
+        ({}, {"log_loss": 0.001}, "ceiling of log_loss", "is above its ceiling 0.001"),
+    ],
+)
+def test_missed_bound_is_rejected_with_both_numbers(run, table, floors, ceilings, name, sentence):
+    told = failed(judge(run, table, floors, ceilings))
+    assert list(told) == [name] and sentence in told[name]
+
+
+def test_metric_raised_by_the_notebook_is_found_out(run, table):
+    metrics = read_json(run / "metrics.json")
+    write_json(run / "metrics.json", metrics | {"accuracy": metrics["accuracy"] + 2e-6})
+    told = failed(judge(run, table))
+    assert list(told) == ["metrics are the graph's own"]
+    assert told["metrics are the graph's own"].startswith("train.ipynb wrote accuracy 0.99115")
+
+
+def test_metric_left_out_by_the_notebook_is_found_out(run, table):
+    metrics = read_json(run / "metrics.json")
+    del metrics["recall:malignant"]
+    write_json(run / "metrics.json", metrics)
+    assert list(failed(judge(run, table))) == ["metrics are the graph's own"]
+
+
+def test_graph_of_another_model_is_found_out(run, table):
+    contract, estimator = read_json(run / "contract.json"), load_estimator(run / "model.skops")
+    X = encode_table(table.frame, contract)
+    estimator.named_steps["model"].set_params(n_estimators=7).fit(X.to_numpy(), table.frame["diagnosis"].to_numpy(str))
+    (run / "model.onnx").write_bytes(convert_pipeline(estimator, X))
+    assert {"graph equals estimator", "golden rows"} <= failed(judge(run, table)).keys()
+
+
+def test_model_no_better_than_a_dummy_is_rejected(run, table):
+    contract, estimator = read_json(run / "contract.json"), load_estimator(run / "model.skops")
+    X, y = encode_table(table.frame, contract), table.frame["diagnosis"].to_numpy(str)
+    shuffled = np.random.default_rng(0).permutation(y)
+    estimator.named_steps["model"].set_params(max_depth=3).fit(X.to_numpy(), shuffled)
+    skops.io.dump(estimator, run / "model.skops")
+    (run / "model.onnx").write_bytes(convert_pipeline(estimator, X))
+    told = failed(judge(run, table))
+    assert "roc_auc is not clearly above a dummy's" in told["better than a dummy"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("model.onnx", b"damaged", "the graph cannot be loaded"),
+        ("model.skops", b"damaged", "model.skops cannot be read"),
+        ("contract.json", b"{", "is not a contract"),
+        ("metrics.json", b"{", "same answers could not be checked"),
+        ("metrics.json", b"[]", "same answers could not be checked"),
+        ("contract.json", None, "run eda.ipynb first"),
+        ("model.onnx", None, "the graph cannot be loaded"),
+        ("model.skops", None, "model.skops cannot be read"),
+    ],
+)
+def test_damaged_or_missing_files_are_failed_checks_not_crashes(run, table, file, content, sentence):
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_bytes(content)
+    assert sentence in " ".join(failed(judge(run, table)).values())
+
+
+class Foreign(DummyClassifier):
+    pass
+
+
+def test_estimator_of_a_foreign_type_is_not_loaded(tmp_path):
+    skops.io.dump(Foreign(), tmp_path / "model.skops")
+    with pytest.raises(
+        ModelerError, match=r"model.skops holds \S*Foreign; only types of scikit-learn and numpy are loaded"
+    ):
+        load_estimator(tmp_path / "model.skops")
+
+
+def test_contract_that_deals_rows_otherwise_is_refused(run, table):
+    assert "the contract deals rows by" in failed(judge(run, table, holdout=0.3))["candidate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"classes": ["malignant", "benign"]},
+            "the contract's classes ['malignant', 'benign'] are not those of the data",
+        ),
+        ({"name": "mean radius"}, "the contract is a classification of 'mean radius'"),
+    ],
+)
+def test_contract_that_does_not_fit_the_data_is_refused(run, table, change, sentence):
+    contract = read_json(run / "contract.json")
+    contract["target"] |= change
+    write_json(run / "contract.json", contract)
+    assert sentence in failed(judge(run, table))["candidate"]
+
+
+def test_inverted_labels_are_found_out(run, table):
+    """A contract and a graph that agree with each other, but call malignant what is benign."""
+    swap = {"benign": "malignant", "malignant": "benign"}
+    swapped = Table("breast_cancer", table.frame.assign(diagnosis=table.frame["diagnosis"].map(swap)), "diagnosis")
+    from modeler.data import split_rows
+
+    assert not np.array_equal(split_rows(swapped.frame, 0.2), split_rows(table.frame, 0.2))
+    estimator, contract = load_estimator(run / "model.skops"), read_json(run / "contract.json")
+    X = encode_table(table.frame, contract)
+    estimator.named_steps["model"].fit(X.to_numpy(), swapped.frame["diagnosis"].to_numpy(str))
+    skops.io.dump(estimator, run / "model.skops")
+    (run / "model.onnx").write_bytes(convert_pipeline(estimator, X))
+    assert failed(judge(run, table)).keys() == {"metrics are the graph's own", "better than a dummy"}
+
+
+def test_holdout_without_a_class_fails_with_what_to_do(run, table, tmp_path):
+    rare = table.frame[table.frame["diagnosis"] == "benign"]
+    answers = Graph(run / "model.onnx", read_json(run / "contract.json"))
+    from modeler.gate import _beat_dummy
+
+    heldout = np.ones(len(rare), bool)
+    rows = rare.head(20).drop(columns="diagnosis").to_dict("records")
+    with pytest.raises(ModelerError, match="no held-out row is malignant; raise holdout or bring more rows"):
+        _beat_dummy(answers.answer(rows), ["benign"] * 20, table, heldout, answers.contract)
+
+
+def test_verdict_file_has_each_check_with_number_threshold_and_sentence(retrained):
+    project, result = retrained
+    verdict = json.loads((project.store / "models" / result["model"].replace(":", "/") / "verdict.json").read_text())
+    assert verdict["verdict"] == "promoted" and verdict["reasons"] == []
+    assert all(check.keys() == {"name", "passed", "value", "threshold", "sentence"} for check in verdict["checks"])
+
+
+def test_copy_of_a_run_is_judged_alike_anywhere(run, table, tmp_path):
+    other = shutil.copytree(run, tmp_path / "elsewhere")
+    assert judge(run, table) == judge(other, table)
