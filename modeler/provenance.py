@@ -1,0 +1,104 @@
+"""Where a model comes from: enough to train it again and to say what differs."""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+from modeler.data import Table, hash_table
+
+# What computes, converts or stores numbers, whether or not a notebook imports it by name.
+SHAPING = [
+    "joblib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "protobuf",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "skl2onnx",
+    "skops",
+    "threadpoolctl",
+]
+
+
+def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict], heldout_rows: int) -> dict:
+    """Describe what a run was made from, as provenance.json holds it.
+
+    Parameters
+    ----------
+    table
+        The data.
+    notebooks
+        The notebooks as they stand in the project, not the executed ones.
+    parameters
+        The parameters of each notebook, defaults included, by file name.
+    heldout_rows
+        How many rows were held out.
+    """
+    eda = parameters["eda.ipynb"]
+    return {
+        "parameters": parameters,
+        "seed": parameters["train.ipynb"].get("seed"),
+        "data": {
+            "name": table.name,
+            "sha256": hash_table(table.frame),
+            "rows": len(table.frame),
+            "columns": table.frame.shape[1],
+        },
+        "holdout": {
+            "rule": "hash of the row and its occurrence number"
+            if not eda["split_by"]
+            else f"hash of {eda['split_by']}",
+            "share": eda["holdout"],
+            "rows": heldout_rows,
+        },
+        "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
+        "git": _describe_git(notebooks[0].parent),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": _list_packages(notebooks),
+    }
+
+
+def _describe_git(folder: Path) -> dict | None:
+    """The commit and whether files differ from it; None outside a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ":/"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _list_packages(notebooks: list[Path]) -> dict[str, str]:
+    """Versions of what shapes every result and of what these notebooks import."""
+    distributions = importlib.metadata.packages_distributions()
+    imported = {name for path in notebooks for module in _list_imports(path) for name in distributions.get(module, [])}
+    return {name: importlib.metadata.version(name) for name in sorted({*SHAPING, *imported}, key=str.lower)}
+
+
+def _list_imports(notebook: Path) -> set[str]:
+    modules = set()
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        try:
+            tree = ast.parse("".join(cell["source"])) if cell["cell_type"] == "code" else ast.Module([], [])
+        except SyntaxError:  # a cell with IPython magic
+            continue
+        for node in ast.walk(tree):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [getattr(node, "module", None)]
+            )
+            modules |= {name.partition(".")[0] for name in names if name}
+    return modules

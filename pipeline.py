@@ -1,0 +1,283 @@
+"""Retrain: execute the notebooks, prove the result, and make it the champion of the BentoML store."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+
+from modeler import ModelerError, UsageError
+from modeler.parameters import check_parameters, read_parameters
+from modeler.progress import Progress
+
+ROOT = Path(__file__).resolve().parent
+EDA, TRAIN = ROOT / "notebooks" / "eda.ipynb", ROOT / "notebooks" / "train.ipynb"
+WRITES = {EDA: ["contract.json"], TRAIN: ["model.onnx", "model.skops", "metrics.json"]}
+RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
+OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options = parse_options(arguments)
+        return verify(options) if options.command == "verify" else retrain(options)
+    except KeyboardInterrupt:
+        return report_error("interrupted; what there was is kept in the run's folder", INTERRUPTED, arguments)
+    except UsageError as error:
+        return report_error(f"{error}", USAGE, arguments)
+    except ModelerError as error:
+        return report_error(f"{error}", FAILED, arguments)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return report_error(
+            f"{where}{error.strerror or error}; make room or permit it, then run again", FAILED, arguments
+        )
+
+
+def retrain(options: argparse.Namespace) -> int:
+    """Make a candidate of the data and, if it passes, the champion."""
+    started, progress = time.monotonic(), Progress()
+    parameters = collect_parameters(options)
+    table, floors, ceilings = check_request(options)
+    run = create_run(ROOT / "runs")
+
+    executions, compared = execute_and_reproduce(run, parameters, options.cell_timeout, progress)
+
+    from modeler import gate, store
+    from modeler.contract import write_json
+    from modeler.provenance import describe_provenance
+
+    progress.say("gate       the graph on the raw hold-out")
+    dealt = {"holdout": parameters[EDA.name]["holdout"], "split_by": options.split_by or ""}
+    judgement = gate.judge_candidate(run, table, **dealt, floors=floors, ceilings=ceilings)
+    name = options.name or table.name
+    champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
+    champion_metrics = champion and champion.read("metrics.json")
+    verdict = "unchanged" if champion and champion.tag == candidate else "promoted"
+    verdict = verdict if judgement.passed else "rejected"
+    write_json(run / "provenance.json", describe_provenance(table, [EDA, TRAIN], parameters, judgement.heldout))
+    write_json(run / "verdict.json", {"verdict": verdict, "reasons": judgement.reasons, "checks": judgement.as_json()})
+
+    if verdict != "rejected":
+        progress.say(f"store      {candidate}")
+        store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
+        champion = store.find_champion(name)
+
+    result = {
+        "run": str(run),
+        "model": champion and champion.tag,
+        "candidate": candidate,
+        "verdict": verdict,
+        "reasons": judgement.reasons,
+        "metrics": judgement.metrics,
+        "champion_metrics": champion_metrics,
+        "notebooks": [
+            {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
+            for execution, cells in zip(executions, compared)
+        ],
+        "bento": None,
+        "image": None,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
+    return REJECTED if verdict == "rejected" else OK
+
+
+def execute_and_reproduce(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress):
+    """Execute both notebooks, then both again and compare; meanwhile import what comes next and export pages."""
+    from modeler import notebooks, store
+
+    store.check_writable()
+    try:
+        with ThreadPoolExecutor(1) as background:
+            background.submit(_import_gate)
+            progress.say(f"execute    {EDA.name} and {TRAIN.name} in {_relative(run)}")
+            executions = [
+                notebooks.execute_notebook(path, run, parameters[path.name], WRITES[path], progress, timeout)
+                for path in (EDA, TRAIN)
+            ]
+            pages = [background.submit(notebooks.export_html, execution.path) for execution in executions]
+            progress.say("reproduce  both again, side by side; every output and file is compared")
+            compared = notebooks.reproduce_notebooks(executions, run, progress, timeout)
+            for page in pages:
+                page.result()
+    finally:
+        progress.close()
+    return executions, compared
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Replay the golden rows of a stored model."""
+    from modeler.golden import replay_golden
+    from modeler.graph import Graph
+    from modeler.store import GRAPH, load_model
+
+    model = load_model(options.model)
+    contract, golden = model.read("contract.json"), model.read("golden.json")
+    differences = replay_golden(golden, contract, Graph(model.path / GRAPH, contract).answer)
+    if differences:
+        print(f"{model.tag} differs from its golden rows:", *differences, sep="\n  ")
+        return FAILED
+    print(f"{model.tag} answers its {len(golden['rows'])} golden rows as the estimator did, singly and as a batch")
+    return OK
+
+
+def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
+    """Every parameter of each notebook, defaults and overrides, typed and checked."""
+    known = {path.name: read_parameters(path) for path in (EDA, TRAIN)}
+    given = check_parameters(options.param, known, RESERVED)
+    data = options.data if not Path(options.data).is_file() else str(Path(options.data).resolve())
+    given |= {"data": data, "target": options.target or "", "split_by": options.split_by or "", "out": "."}
+    return {
+        file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
+    }
+
+
+def check_request(options: argparse.Namespace):
+    """Load the data and hold the options that speak of them to it, before any kernel starts."""
+    from modeler.contract import list_classes
+    from modeler.data import load_table, slugify, split_rows
+    from modeler.metrics import check_bounds
+
+    if options.name and options.name != slugify(options.name):
+        raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, such as {slugify(options.name)}")
+    table = load_table(options.data, options.target or "")
+    if options.split_by:
+        split_rows(table.frame.head(), 0.5, options.split_by)
+    classes = list_classes(table.frame[table.target])
+    return table, check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
+
+
+def create_run(runs: Path) -> Path:
+    """Make the folder of a new run, named by the time and the process."""
+    run = runs / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{os.getpid()}"
+    try:
+        run.mkdir(parents=True)
+    except OSError as error:
+        raise ModelerError(
+            f"the run's folder {run} cannot be made: {error.strerror}; make room or permit writing there"
+        ) from None
+    return run
+
+
+def describe_result(result: dict) -> str:
+    """A retrain's outcome for a person."""
+    name = result["candidate"].partition(":")[0]
+    cells = sum(notebook["cells_compared"] for notebook in result["notebooks"])
+    scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
+    lines = [
+        f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
+        *(f"  - {reason}" for reason in result["reasons"]),
+        f"  hold-out   {scores or 'not scored'}",
+        f"  champion   {result['model'] or 'none'}",
+        f"  run        {_relative(result['run'])}",
+    ]
+    if result["model"]:
+        lines.append(f"  serve it   bentoml serve{'' if name == 'breast_cancer' else f' --arg model={name}'}")
+    return "\n".join(lines)
+
+
+def report_error(sentence: str, status: int, arguments: list[str]) -> int:
+    """Say what went wrong, as JSON too where that was asked for."""
+    if "--json" in arguments:
+        print(json.dumps({"error": sentence}, ensure_ascii=False))
+    print(f"pipeline.py: {sentence}", file=sys.stderr)
+    return status
+
+
+def parse_options(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; a mistake raises a UsageError."""
+    parser = _Parser(
+        prog="pipeline.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        metavar="NAME|FILE",
+        default="breast_cancer",
+        help="breast_cancer (built in, the default), or a .csv or .parquet file",
+    )
+    add("--target", metavar="COLUMN", help="the column to predict (with a file: required)")
+    add("--name", metavar="NAME", help="the model's name in the store (default: the data's name, as a slug)")
+    add("--split-by", metavar="COLUMN", help="keep rows that share this value on one side of the split")
+    add("-p", "--param", metavar="KEY=VALUE", action="append", default=[], help="a notebook parameter, repeatable")
+    add(
+        "--min",
+        metavar="METRIC=VALUE",
+        action="append",
+        default=[],
+        help="a floor for the gate, repeatable: accuracy, balanced_accuracy, roc_auc, f1_macro, recall:CLASS, precision:CLASS; r2",
+    )
+    add(
+        "--max",
+        metavar="METRIC=VALUE",
+        action="append",
+        default=[],
+        help="a ceiling for the gate, repeatable: log_loss; mae, rmse",
+    )
+    add(
+        "--cell-timeout",
+        metavar="SECONDS",
+        type=_positive,
+        default=3600,
+        help="how long one cell may run (default: 3600)",
+    )
+    add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands")
+    command = commands.add_parser("verify", help="replay the golden rows of a stored model", description=verify.__doc__)
+    command.add_argument("model", metavar="MODEL_TAG", help="NAME, NAME:latest or NAME:VERSION")
+    options = parser.parse_args(arguments)
+    if options.command and arguments[0] != options.command:
+        raise UsageError(
+            f"{arguments[0]} belongs to the retrain; {options.command} takes only what `{options.command} --help` shows"
+        )
+    if options.command is None and Path(options.data).suffix and not options.target:
+        raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
+    return options
+
+
+EPILOG = """\
+exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by the gate;
+verify: 0 the same, 1 different"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings):
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message):
+        raise UsageError(f"{message}; `{self.prog} --help` shows what there is")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds of at least 1, got: {text}")
+    return int(text)
+
+
+def _relative(path: Path | str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
+def _import_gate() -> None:
+    """Import what the gate needs while the first kernel works; together it takes seconds."""
+    import nbconvert  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import skops.io  # noqa: F401
+
+    import modeler.gate  # noqa: F401
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

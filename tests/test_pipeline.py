@@ -1,0 +1,311 @@
+"""The retrain as people run it: one verdict, one right exit status, and a store that only proven models reach."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pandas as pd
+import psutil
+import pytest
+from conftest import QUICK, ROOT, SECRET, Project
+from sklearn.datasets import load_breast_cancer
+
+FIELDS = [
+    "run", "model", "candidate", "verdict", "reasons", "metrics", "champion_metrics", "notebooks", "bento", "image",
+    "seconds",
+]  # fmt: skip
+FILES = [
+    "contract.json", "eda.html", "eda.ipynb", "golden.json", "metrics.json", "model.onnx", "model.skops",
+    "provenance.json", "train.html", "train.ipynb", "verdict.json",
+]  # fmt: skip
+
+
+def refused(done: subprocess.CompletedProcess, status: int) -> str:
+    """The one sentence of a refusal, held to having no traceback and the right status."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr and not done.stdout
+    return done.stderr.partition("pipeline.py: ")[2]
+
+
+# --- a run with the true defaults
+
+
+def test_default_retrain_prints_one_json_object(retrained):
+    project, result = retrained
+    assert list(result) == FIELDS
+    assert (result["verdict"], result["reasons"], result["champion_metrics"]) == ("promoted", [], None)
+    assert result["model"] == result["candidate"] and result["bento"] is result["image"] is None
+    assert [list(notebook) for notebook in result["notebooks"]] == [["path", "seconds", "cells_compared"]] * 2
+    for notebook in result["notebooks"]:
+        cells = json.loads(open(notebook["path"]).read())["cells"]
+        assert notebook["cells_compared"] == sum(cell["cell_type"] == "code" for cell in cells) > 15
+    assert project.stored == [result["model"]]
+
+
+def test_default_model_finds_the_cancer(retrained):
+    _, result = retrained
+    assert result["metrics"]["recall:malignant"] >= 0.9 and result["metrics"]["accuracy"] >= 0.93
+
+
+def test_run_holds_every_file_and_nothing_else(retrained):
+    project, result = retrained
+    (run,) = project.runs
+    assert str(run) == result["run"] and sorted(path.name for path in run.iterdir()) == FILES
+
+
+def test_provenance_says_what_the_run_was_made_from(retrained):
+    project, result = retrained
+    provenance = json.loads((project.runs[0] / "provenance.json").read_text())
+    assert provenance["parameters"]["train.ipynb"]["estimator"] == "random_forest" and provenance["seed"] == 0
+    assert provenance["data"]["rows"] == 569 and len(provenance["data"]["sha256"]) == 64
+    assert provenance["holdout"]["rows"] == 113
+    assert {"numpy", "pandas", "scikit-learn", "skl2onnx", "onnxruntime"} <= provenance["packages"].keys()
+    assert provenance["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert provenance["git"] is None  # this copy of the project is no checkout
+
+
+def test_no_secret_of_the_environment_is_in_the_run(retrained):
+    project, result = retrained
+    for path in project.runs[0].rglob("*"):
+        content = path.read_bytes()
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                content = b"".join(archive.read(name) for name in archive.namelist())
+        assert SECRET.encode() not in content, path
+
+
+def test_second_folder_and_process_arrive_at_the_same_version(retrained, tmp_path):
+    first, result = retrained
+    second = Project(tmp_path / "elsewhere")
+    second.store = first.store
+    done = second.retrain("--json")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert (again["verdict"], again["model"]) == ("unchanged", result["model"])
+    assert again["champion_metrics"] == result["metrics"] == again["metrics"]
+    assert first.stored == [result["model"]]
+
+
+def test_verify_replays_the_golden_rows(retrained):
+    project, result = retrained
+    for tag in (result["model"], "breast_cancer", "breast_cancer:latest"):
+        done = project.retrain("verify", tag)
+        assert done.returncode == 0, done.stderr
+        assert f"{result['model']} answers its 32 golden rows as the estimator did" in done.stdout
+
+
+def test_verify_tells_a_difference_row_by_row(retrained, tmp_path):
+    import shutil
+
+    first, result = retrained
+    project = Project(tmp_path / "copy")
+    shutil.copytree(first.store, project.store)
+    path = project.store / "models" / result["model"].replace(":", "/") / "golden.json"
+    golden = json.loads(path.read_text())
+    golden["answers"][5]["probabilities"]["benign"] += 2e-5
+    path.write_text(json.dumps(golden))
+    done = project.retrain("verify", "breast_cancer")
+    assert done.returncode == 1
+    assert "differs from its golden rows" in done.stdout and "row 5:" in done.stdout and "row 6:" not in done.stdout
+
+
+def test_verify_of_an_unknown_model_says_what_to_do(project):
+    told = refused(project.retrain("verify", "nothing:0123"), 1)
+    assert told.startswith("there is no model nothing:0123 in the store")
+
+
+# --- what is refused before any kernel starts
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence"),
+    [
+        (["-p", "estimater=x"], 2, "no notebook has a parameter 'estimater'; did you mean 'estimator'?"),
+        (["-p", "seed=many"], 2, "seed must be a whole number, got: many"),
+        (["-p", "estimator=forest"], 2, "estimator must be one of logistic_regression"),
+        (["-p", "split_by=x"], 2, "split_by is set by --split-by"),
+        (["--min", "acuracy=0.9"], 2, "--min acuracy=0.9: no such bound for a classification"),
+        (["--max", "accuracy=0.9"], 2, "--max accuracy=0.9: no such bound"),
+        (["--min", "recall:maligant=0.9"], 2, "recall:malignant"),
+        (["--data", "x.csv"], 2, "--data x.csv needs --target COLUMN"),
+        (["--name", "My Model"], 2, "--name My Model: a model's name is of a-z, 0-9 and _, such as my_model"),
+        (["--cell-timeout", "0"], 2, "must be a whole number of seconds of at least 1, got: 0"),
+        (["--bogus"], 2, "unrecognized arguments: --bogus; `pipeline.py --help` shows what there is"),
+        (["--name", "x", "verify", "x"], 2, "--name belongs to the retrain"),
+        (["--data", "breast_cancr"], 1, "did you mean 'breast_cancer'?"),
+        (["--data", "nowhere.csv", "--target", "y"], 1, "data file nowhere.csv does not exist"),
+        (["--data", "damaged.parquet", "--target", "y"], 1, "damaged.parquet cannot be read as .parquet"),
+        (["--target", "diagnose"], 1, "target 'diagnose' is not a column of breast_cancer; did you mean 'diagnosis'?"),
+        (["--split-by", "patient"], 1, "--split-by 'patient' is not a column"),
+    ],
+)
+def test_mistake_is_answered_with_one_sentence_before_a_run_is_made(project, options, status, sentence):
+    (project.folder / "damaged.parquet").write_text("PAR1")
+    told = refused(project.retrain(*options), status)
+    assert sentence in told and told.count("\n") == 1
+    assert not project.runs and not project.store.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(["-p", "seed=x"], 2), (["--data", "nowhere.csv", "--target", "y"], 1)]
+)
+def test_refusal_is_one_json_object_where_json_was_asked_for(project, options, status):
+    done = project.retrain("--json", *options)
+    assert done.returncode == status
+    assert list(json.loads(done.stdout)) == ["error"]
+
+
+def test_notebook_without_parameters_cell_is_named(project):
+    path = project.folder / "notebooks" / "train.ipynb"
+    path.write_text(path.read_text().replace('"parameters"', '"other"'))
+    told = refused(project.retrain(), 1)
+    assert told.startswith("train.ipynb has no cells tagged `parameters`; tag the one cell")
+    assert not project.runs
+
+
+def test_runs_that_cannot_be_written_are_named(project):
+    (project.folder / "runs").write_text("in the way")
+    told = refused(project.retrain(), 1)
+    assert "cannot be made: Not a directory; make room or permit writing there" in told
+
+
+def test_store_that_cannot_be_written_is_found_before_a_kernel_starts(project):
+    project.store.write_text("in the way")
+    told = refused(project.retrain(), 1)
+    assert "the model store" in told and "cannot be written: Not a directory" in told
+    assert [path.name for run in project.runs for path in run.iterdir()] == []
+
+
+# --- what is planted in a notebook
+
+
+def test_random_print_fails_and_keeps_the_run(project):
+    project.edit_cell("eda.ipynb", "repeated = ", lambda source: source + "\nprint(np.random.rand())")
+    told = refused(project.retrain(*QUICK), 1)
+    assert "eda.ipynb is not reproducible: cell [7] gave another output the second time" in told
+    assert (project.runs[0] / "reproduce" / "eda" / "eda.ipynb").exists()
+    assert project.stored == []
+
+
+def test_unseeded_fit_that_no_output_shows_fails(project):
+    """A last fit on data with a millionth of noise: everything was shown before it, and only the graph's bytes tell."""
+    project.edit_cell(
+        "train.ipynb",
+        "_ = file.write(model)",
+        lambda source: (
+            "noise = 1 + 1e-6 * np.random.rand(*X_train.shape)\n"
+            "_ = pipeline.fit((X_train * noise).astype('float32'), y_train)\n"
+            "model = convert_pipeline(pipeline, X_train)\n" + source
+        ),
+    )
+    told = refused(project.retrain(*QUICK), 1)
+    assert (
+        "train.ipynb is not reproducible: model.onnx differed the second time, though every output was the same" in told
+    )
+    assert project.stored == []
+
+
+def test_scaler_outside_the_pipeline_is_rejected(project):
+    """The article's own fault: the notebook scales, the service does not, and every cell is content."""
+
+    def scale(source):
+        return source + (
+            "\nscaler = RobustScaler().fit(X_train)"
+            "\nX_train = pd.DataFrame(scaler.transform(X_train).astype('float32'), columns=X.columns)"
+            "\nX_test = pd.DataFrame(scaler.transform(X_test).astype('float32'), columns=X.columns)"
+        )
+
+    project.edit_cell("train.ipynb", "X_train, X_test, y_train, y_test =", scale)
+    project.edit_cell(
+        "train.ipynb",
+        "answers = graph.answer(",
+        lambda source: source.replace("raw_records(table.frame[heldout])", "raw_records(X_test)"),
+    )
+    done = project.retrain("--json", *QUICK)
+    assert done.returncode == 3, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["verdict"], result["model"]) == ("rejected", None)
+    assert any("the notebook judged something else than what would be served" in reason for reason in result["reasons"])
+    assert result["metrics"]["accuracy"] < 0.9
+    verdict = json.loads((project.runs[0] / "verdict.json").read_text())
+    assert verdict["verdict"] == "rejected" and verdict["reasons"] == result["reasons"]
+    assert project.stored == []
+
+
+def test_missed_floor_is_rejected_and_the_champion_stays(retrained, tmp_path):
+    first, result = retrained
+    project = Project(tmp_path)
+    project.store = first.store
+    done = project.retrain(*QUICK, "--min", "recall:malignant=0.999")
+    assert done.returncode == 3, done.stderr
+    assert "rejected" in done.stdout and "recall:malignant 0.9500 is below its floor 0.999" in done.stdout
+    assert f"champion   {result['model']}" in done.stdout
+    assert first.stored == [result["model"]]
+
+
+def test_failing_cell_is_named_and_the_notebook_kept(project):
+    project.edit_cell("eda.ipynb", "repeated = ", lambda source: "nothing_of_that_name")
+    told = refused(project.retrain(), 1)
+    assert "eda.ipynb, cell [7] of 22, failed:" in told
+    assert "NameError: name 'nothing_of_that_name' is not defined" in told
+    assert (project.runs[0] / "eda.ipynb").exists() and project.stored == []
+
+
+# --- own data, and interruptions
+
+
+def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
+    bunch = load_breast_cancer(as_frame=True)
+    frame = bunch.data.iloc[:, :4].assign(outcome=bunch.target, patient=lambda table: table.index // 2)
+    frame["size class"] = pd.cut(frame["mean radius"], 3, labels=["small", "middle", "large"]).astype(str)
+    frame.to_csv(project.folder / "Own data.csv", index=False)
+    options = ["--data", "Own data.csv", "--target", "outcome", "--split-by", "patient", "--json"]
+    done = project.retrain(*options, "-p", "n_estimators=10", "-p", "tuning_iterations=2", "-p", "positive=0")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["model"].startswith("own_data:")
+    contract = json.loads((project.runs[0] / "contract.json").read_text())
+    assert contract["target"] == {"name": "outcome", "classes": [0, 1], "positive": 0, "threshold": 0.5}
+    assert {feature["name"]: feature["used"] for feature in contract["features"]}["patient"] is False
+    assert "tuning 2 of 2: 0." in (project.runs[0] / "train.ipynb").read_text()
+    assert project.retrain("verify", "own_data").returncode == 0
+
+
+def test_regression_is_recognised_and_scored(project):
+    done = project.retrain("--target", "mean area", "--json", "--name", "area", "--min", "r2=0.9", *QUICK)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["model"].startswith("area:") and result["metrics"].keys() == {"r2", "mae", "rmse"}
+    assert project.retrain("verify", "area").returncode == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_everything_and_stores_nothing(project, sent):
+    process = subprocess.Popen(
+        [sys.executable, "pipeline.py", *QUICK], cwd=project.folder, env=project.environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    family = []
+    while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
+        time.sleep(0.2)
+        family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(sent)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in told
+    assert "pipeline.py: interrupted" in told
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert project.stored == []
+
+
+def test_help_comes_before_anything_slow_is_imported():
+    script = (
+        "import sys, pipeline\n"
+        "pipeline.main(['-p', 'estimater=x'])\n"
+        "slow = {'papermill', 'bentoml', 'pandas', 'sklearn', 'onnxruntime', 'numpy', 'tqdm'} & sys.modules.keys()\n"
+        "sys.exit(f'imported: {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
