@@ -1,0 +1,67 @@
+"""README says what is so: its commands, its options and its snippet."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+import pipeline
+
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = re.findall(r"python (pipeline\.py[^`\n]*)", README)
+
+
+def help_text(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        pipeline.main([*words, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_first_screen_has_the_two_commands():
+    commands = [line.strip() for line in README.splitlines()[:16] if line.startswith("    ")]
+    assert commands[:2] == [
+        "pip install -r requirements.txt && python pipeline.py",
+        "pip install -r requirements-dev.txt && python -m pytest",
+    ]
+
+
+def test_ci_runs_the_test_command_of_readme():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "pip install --quiet -r requirements-dev.txt" in script and "\npython -m pytest" in script
+
+
+def test_options_of_readme_are_those_of_help(capsys):
+    shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", help_text(capsys))) - {"-h", "--help"}
+    table = README[README.index("| option | meaning |") : README.index("`python pipeline.py verify MODEL_TAG`")]
+    assert set(re.findall(r"`(--?[a-z][a-z-]*)", table)) == shown
+
+
+def test_commands_of_readme_are_those_of_help(capsys):
+    named = {command.split()[1] for command in COMMANDS if len(command.split()) > 1 and command.split()[1][0] != "-"}
+    listed = set(re.findall(r"^    ([a-z]+) ", help_text(capsys).partition("other commands:")[2], re.M))
+    assert named - {"#"} == listed == {"verify"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_readme_is_accepted(command):
+    _, *words = shlex.split(command, comments=True)
+    options = pipeline.parse_options(words)
+    if options.command is None and options.data == "breast_cancer":
+        pipeline.collect_parameters(options)
+        pipeline.check_request(options)
+
+
+def test_every_module_is_in_the_map():
+    for path in sorted((ROOT / "modeler").iterdir()):
+        if path.suffix in (".py", ".mplstyle") and path.name != "__init__.py":
+            assert re.search(rf"`(modeler/)?{re.escape(path.name)}`", README), path.name
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_requirements_are_exact_name_no_index_and_install_the_package_in_place(name):
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    assert "-e ." in lines
+    assert all(re.match(r"[\w.-]+==[\w.]+( ;.*)?$", line) for line in lines if line != "-e .")
+    assert not re.search("://|--(extra-)?index|--find-links", (ROOT / name).read_text())
