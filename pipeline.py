@@ -7,8 +7,10 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 from modeler import ModelerError, UsageError
 from modeler.parameters import check_parameters, read_parameters
@@ -47,37 +49,23 @@ def retrain(options: argparse.Namespace) -> int:
     parameters = collect_parameters(options)
     table, floors, ceilings = check_request(options)
     run = create_run(ROOT / "runs")
-
-    executions, compared = execute_and_reproduce(run, parameters, options.cell_timeout, progress)
-
-    from modeler import gate, store
-    from modeler.contract import write_json
-    from modeler.provenance import describe_provenance
-
-    progress.say("gate       the graph on the raw hold-out")
-    dealt = {"holdout": parameters[EDA.name]["holdout"], "split_by": options.split_by or ""}
-    judgement = gate.judge_candidate(run, table, **dealt, floors=floors, ceilings=ceilings)
-    name = options.name or table.name
-    champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
-    champion_metrics = champion and champion.read("metrics.json")
-    verdict = "unchanged" if champion and champion.tag == candidate else "promoted"
-    verdict = verdict if judgement.passed else "rejected"
-    write_json(run / "provenance.json", describe_provenance(table, [EDA, TRAIN], parameters, judgement.heldout))
-    write_json(run / "verdict.json", {"verdict": verdict, "reasons": judgement.reasons, "checks": judgement.as_json()})
-
-    if verdict != "rejected":
-        progress.say(f"store      {candidate}")
-        store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
-        champion = store.find_champion(name)
+    with ThreadPoolExecutor(1) as background:
+        background.submit(_import_gate)
+        executions = execute(run, parameters, options.cell_timeout, progress)
+        pages = background.submit(export_pages, executions)
+        compared = reproduce(run, executions, options.cell_timeout, progress)
+    pages.result()
+    judgement = judge(run, table, parameters, floors, ceilings, progress)
+    outcome = publish(run, options.name or table.name, judgement, progress)
 
     result = {
         "run": str(run),
-        "model": champion and champion.tag,
-        "candidate": candidate,
-        "verdict": verdict,
+        "model": outcome.champion and outcome.champion.tag,
+        "candidate": outcome.candidate,
+        "verdict": outcome.verdict,
         "reasons": judgement.reasons,
         "metrics": judgement.metrics,
-        "champion_metrics": champion_metrics,
+        "champion_metrics": outcome.champion_metrics,
         "notebooks": [
             {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
             for execution, cells in zip(executions, compared)
@@ -87,30 +75,70 @@ def retrain(options: argparse.Namespace) -> int:
         "seconds": round(time.monotonic() - started, 3),
     }
     print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
-    return REJECTED if verdict == "rejected" else OK
+    return REJECTED if outcome.verdict == "rejected" else OK
 
 
-def execute_and_reproduce(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress):
-    """Execute both notebooks, then both again and compare; meanwhile import what comes next and export pages."""
+def execute(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> list:
+    """Execute both notebooks with papermill, eda before train."""
     from modeler import notebooks, store
 
     store.check_writable()
-    try:
-        with ThreadPoolExecutor(1) as background:
-            background.submit(_import_gate)
-            progress.say(f"execute    {EDA.name} and {TRAIN.name} in {_relative(run)}")
-            executions = [
-                notebooks.execute_notebook(path, run, parameters[path.name], WRITES[path], progress, timeout)
-                for path in (EDA, TRAIN)
-            ]
-            pages = [background.submit(notebooks.export_html, execution.path) for execution in executions]
-            progress.say("reproduce  both again, side by side; every output and file is compared")
-            compared = notebooks.reproduce_notebooks(executions, run, progress, timeout)
-            for page in pages:
-                page.result()
-    finally:
-        progress.close()
-    return executions, compared
+    progress.say(f"execute    {EDA.name} and {TRAIN.name} in {_relative(run)}")
+    with progress:
+        return [
+            notebooks.execute_notebook(path, run, parameters[path.name], WRITES[path], progress, timeout)
+            for path in (EDA, TRAIN)
+        ]
+
+
+def export_pages(executions: list) -> None:
+    """Write both executed notebooks as HTML pages."""
+    from modeler.notebooks import export_html
+
+    for execution in executions:
+        export_html(execution.path)
+
+
+def reproduce(run: Path, executions: list, timeout: int, progress: Progress) -> list[int]:
+    """Execute the executed notebooks again with nbval and compare; how many cells of each were."""
+    from modeler import notebooks
+
+    progress.say("reproduce  both again, side by side; every output and file is compared")
+    with progress:
+        return notebooks.reproduce_notebooks(executions, run, progress, timeout)
+
+
+def judge(run: Path, table, parameters: dict[str, dict], floors: dict, ceilings: dict, progress: Progress):
+    """Have the gate judge the candidate on the raw hold-out, and note where it comes from."""
+    from modeler.contract import write_json
+    from modeler.gate import judge_candidate
+    from modeler.provenance import describe_provenance
+
+    progress.say("gate       the graph on the raw hold-out")
+    told = parameters[EDA.name]
+    judgement = judge_candidate(
+        run, table, holdout=told["holdout"], split_by=told["split_by"], floors=floors, ceilings=ceilings
+    )
+    write_json(run / "provenance.json", describe_provenance(table, [EDA, TRAIN], parameters, judgement.heldout))
+    return judgement
+
+
+def publish(run: Path, name: str, judgement, progress: Progress) -> SimpleNamespace:
+    """Write the verdict and, where the gate was passed, make the candidate the champion."""
+    from modeler import store
+    from modeler.contract import write_json
+
+    champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
+    champion_metrics = champion and champion.read("metrics.json")
+    verdict = "unchanged" if champion and champion.tag == candidate else "promoted"
+    verdict = verdict if judgement.passed else "rejected"
+    checks = [asdict(check) for check in judgement.checks]
+    write_json(run / "verdict.json", {"verdict": verdict, "reasons": judgement.reasons, "checks": checks})
+    if judgement.passed:
+        progress.say(f"store      {candidate}")
+        store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
+        champion = store.find_champion(name)
+    return SimpleNamespace(candidate=candidate, verdict=verdict, champion=champion, champion_metrics=champion_metrics)
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,6 @@ class Judgement:
     @property
     def reasons(self) -> list[str]:
         return [check.sentence for check in self.checks if not check.passed]
-
-    def as_json(self) -> list[dict]:
-        return [asdict(check) for check in self.checks]
 
 
 def judge_candidate(

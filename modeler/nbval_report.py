@@ -12,6 +12,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        item.output_timeout = 60  # seconds; nbval's own 5 are short on a busy machine
     for notebook in {item.parent for item in items}:
         notebook.skip_compare = [kind for kind in notebook.skip_compare if not kind.startswith("image/")]
 

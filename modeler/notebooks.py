@@ -18,6 +18,10 @@ from modeler import ModelerError
 CELL_TIMEOUT = 3600  # seconds
 COMPARED, IGNORED = "compared", "ignored"  # what modeler.nbval_report says of a cell that is in order
 ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes
+NBVAL = (  # no configuration and no plugin but these, whatever the project or the user has
+    f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p nbval.plugin -p modeler.nbval_report "
+    "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 --cells-report cells.jsonl"
+)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 Report = Callable[[str, int, int], None]  # notebook, cells done, cells
@@ -202,23 +206,7 @@ def _start_replay(execution: Execution, folder: Path, timeout: int) -> _Replay:
     for name, content in execution.given.items():
         (folder / name).write_bytes(content)
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "pytest",
-            notebook.name,
-            "--rootdir",
-            ".",
-            "-c",
-            os.devnull,
-            "--noconftest",
-            "-q",
-            "--color=no",
-        ),
-        *("-p", "no:cacheprovider", "-p", "nbval.plugin", "-p", "modeler.nbval_report"),
-        *("--nbval", "--nbval-current-env", "--nbval-cell-timeout", str(timeout), "--cells-report", "cells.jsonl"),
-    ]
+    command = [sys.executable, "-m", "pytest", notebook.name, *NBVAL.split(), "--nbval-cell-timeout", str(timeout)]
     environment = _kernel_environment(hash_seed=1) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     with (folder / "nbval.log").open("wb") as log:
         process = subprocess.Popen(

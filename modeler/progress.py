@@ -15,7 +15,6 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Announce a step."""
-        self.close()
         print(text, file=self._stream, flush=True)
 
     def __call__(self, name: str, done: int, cells: int) -> None:
@@ -31,7 +30,10 @@ class Progress:
             self._shown[name] = time.monotonic()
             print(f"  {name}: {done} of {cells} cells", file=self._stream, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Take the bars off the screen."""
         while self._bars:
             self._bars.popitem()[1].close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from modeler import ModelerError
 from modeler.contract import read_json
 
+_MEND = "remove it with `bentoml models delete {tag}` and retrain"
 GRAPH, CONTRACT = "model.onnx", "contract.json"
 
 
@@ -29,7 +30,10 @@ class StoredModel:
 
     def read(self, name: str) -> dict:
         """Read one of the model's JSON files."""
-        return read_json(self.path / name)
+        try:
+            return read_json(self.path / name)
+        except (OSError, ValueError):
+            raise ModelerError(f"{self.tag} has no readable {name}; {_MEND.format(tag=self.tag)}") from None
 
 
 def store_home() -> Path:
@@ -123,9 +127,6 @@ def _check_content(model: StoredModel) -> None:
         raise ModelerError(
             f"{model.tag} was changed after it was stored: its content is {version}; {_MEND.format(tag=model.tag)}"
         )
-
-
-_MEND = "remove it with `bentoml models delete {tag}` and retrain"
 
 
 @contextmanager

@@ -4,15 +4,17 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from sklearn.dummy import DummyClassifier
 
 from modeler import ModelerError
 from modeler.contract import read_json, write_json
-from modeler.data import Table, load_table
-from modeler.gate import judge_candidate, load_estimator
-from modeler.graph import Graph, convert_pipeline, encode_table
+from modeler.data import Table, load_table, split_rows
+from modeler.gate import _beat_dummy, judge_candidate, load_estimator
+from modeler.graph import Graph, convert_pipeline, decode_answers, encode_table
+from modeler.metrics import measure_roc_auc
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,6 @@ def test_golden_rows_are_raw_held_out_rows_with_the_estimators_answers(run, tabl
     raw = {tuple(row.values()) for row in table.frame.drop(columns="diagnosis").to_dict("records")}
     assert all(tuple(row.values()) in raw for row in golden["rows"])
     estimator = load_estimator(run / "model.skops")
-    import pandas as pd
-
     probabilities = estimator.predict_proba(encode_table(pd.DataFrame(golden["rows"]), contract))
     given = np.array([list(answer["probabilities"].values()) for answer in golden["answers"]])
     assert np.abs(probabilities - given).max() < 1e-6
@@ -160,8 +160,6 @@ def test_inverted_labels_are_found_out(run, table):
     """A contract and a graph that agree with each other, but call malignant what is benign."""
     swap = {"benign": "malignant", "malignant": "benign"}
     swapped = Table("breast_cancer", table.frame.assign(diagnosis=table.frame["diagnosis"].map(swap)), "diagnosis")
-    from modeler.data import split_rows
-
     assert not np.array_equal(split_rows(swapped.frame, 0.2), split_rows(table.frame, 0.2))
     estimator, contract = load_estimator(run / "model.skops"), read_json(run / "contract.json")
     X = encode_table(table.frame, contract)
@@ -171,11 +169,34 @@ def test_inverted_labels_are_found_out(run, table):
     assert failed(judge(run, table)).keys() == {"metrics are the graph's own", "better than a dummy"}
 
 
+def test_model_that_beats_a_dummy_only_by_chance_is_rejected(run, table):
+    """Scores with a trace of the truth: above a dummy on these rows, but not by the whole interval."""
+    contract, heldout = read_json(run / "contract.json"), split_rows(table.frame, 0.2)
+    truth = table.frame.loc[heldout, "diagnosis"].tolist()
+    noise = np.random.default_rng(0).normal(size=len(truth))
+    for trace, passed in ((0.1, False), (1.5, True)):
+        score = 1 / (1 + np.exp(-noise - trace * (np.array(truth) == "malignant")))
+        answers = decode_answers(np.column_stack([1 - score, score]), contract)
+        check = _beat_dummy(answers, truth, table, heldout, contract)
+        assert measure_roc_auc(np.column_stack([1 - score, score]), np.array(truth) == "malignant") > 0.5
+        assert check.passed is passed and (check.value > 0) is passed
+
+
+def test_regression_beats_the_training_mean_or_is_rejected(table):
+    numbers = Table("made", table.frame, "mean area")
+    heldout = split_rows(table.frame, 0.2)
+    truth = table.frame.loc[heldout, "mean area"].to_numpy()
+    contract = {"task": "regression", "target": {"name": "mean area", "classes": None}}
+    noise = np.random.default_rng(0).normal(size=len(truth)) * truth.std()
+    for share, passed in ((0.3, True), (1.0, False)):
+        answers = [{"value": value} for value in truth + share * noise]
+        check = _beat_dummy(answers, truth.tolist(), numbers, heldout, contract)
+        assert check.passed is passed and check.sentence.startswith("r2 is ")
+
+
 def test_holdout_without_a_class_fails_with_what_to_do(run, table, tmp_path):
     rare = table.frame[table.frame["diagnosis"] == "benign"]
     answers = Graph(run / "model.onnx", read_json(run / "contract.json"))
-    from modeler.gate import _beat_dummy
-
     heldout = np.ones(len(rare), bool)
     rows = rare.head(20).drop(columns="diagnosis").to_dict("records")
     with pytest.raises(ModelerError, match="no held-out row is malignant; raise holdout or bring more rows"):

@@ -132,3 +132,10 @@ def test_full_or_read_only_store_is_explained_and_left_as_it_was(run, tmp_path, 
     done = run_published(run, home, "unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh")
     assert f"cannot be written: {reason}; make room" in done.stdout, done
     assert done.stdout.rstrip().endswith("No model was changed") and not done.stderr
+
+
+def test_model_that_was_stored_by_other_means_is_named(run, home):
+    publish_model(run, f"made:{content_version(run)}", {}, {})
+    (find_champion("made").path / "metrics.json").unlink()
+    with pytest.raises(ModelerError, match="has no readable metrics.json; remove it with `bentoml models delete made:"):
+        find_champion("made").read("metrics.json")
