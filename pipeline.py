@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from modeler import ModelerError, UsageError
+from modeler.notebooks import CELL_TIMEOUT
 from modeler.parameters import check_parameters, read_parameters
 from modeler.progress import Progress
 
@@ -26,7 +27,9 @@ OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
+            signal.signal(ending, _interrupt)
     try:
         options = parse_options(arguments)
         return verify(options) if options.command == "verify" else retrain(options)
@@ -47,8 +50,9 @@ def retrain(options: argparse.Namespace) -> int:
     """Make a candidate of the data and, if it passes, the champion."""
     started, progress = time.monotonic(), Progress()
     parameters = collect_parameters(options)
-    table, floors, ceilings = check_request(options)
+    table, floors, ceilings = check_request(options, parameters[EDA.name].get("positive", ""))
     run = create_run(ROOT / "runs")
+    provenance = describe_provenance(table, parameters)
     with ThreadPoolExecutor(1) as background:
         background.submit(_import_gate)
         executions = execute(run, parameters, options.cell_timeout, progress)
@@ -56,7 +60,7 @@ def retrain(options: argparse.Namespace) -> int:
         compared = reproduce(run, executions, options.cell_timeout, progress)
     pages.result()
     judgement = judge(run, table, parameters, floors, ceilings, progress)
-    outcome = publish(run, options.name or table.name, judgement, progress)
+    outcome = publish(run, options.name or table.name, judgement, provenance, progress)
 
     result = {
         "run": str(run),
@@ -76,6 +80,13 @@ def retrain(options: argparse.Namespace) -> int:
     }
     print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
     return REJECTED if outcome.verdict == "rejected" else OK
+
+
+def describe_provenance(table, parameters: dict[str, dict]) -> dict:
+    """Note what the run is made from, before a notebook can be saved anew meanwhile."""
+    from modeler import provenance
+
+    return provenance.describe_provenance(table, [EDA, TRAIN], parameters)
 
 
 def execute(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> list:
@@ -109,22 +120,15 @@ def reproduce(run: Path, executions: list, timeout: int, progress: Progress) -> 
 
 
 def judge(run: Path, table, parameters: dict[str, dict], floors: dict, ceilings: dict, progress: Progress):
-    """Have the gate judge the candidate on the raw hold-out, and note where it comes from."""
-    from modeler.contract import write_json
+    """Have the gate judge the candidate on the raw hold-out."""
     from modeler.gate import judge_candidate
-    from modeler.provenance import describe_provenance
 
     progress.say("gate       the graph on the raw hold-out")
-    told = parameters[EDA.name]
-    judgement = judge_candidate(
-        run, table, holdout=told["holdout"], split_by=told["split_by"], floors=floors, ceilings=ceilings
-    )
-    write_json(run / "provenance.json", describe_provenance(table, [EDA, TRAIN], parameters, judgement.heldout))
-    return judgement
+    return judge_candidate(run, table, parameters[EDA.name] | parameters[TRAIN.name], floors, ceilings)
 
 
-def publish(run: Path, name: str, judgement, progress: Progress) -> SimpleNamespace:
-    """Write the verdict and, where the gate was passed, make the candidate the champion."""
+def publish(run: Path, name: str, judgement, provenance: dict, progress: Progress) -> SimpleNamespace:
+    """Write provenance and verdict and, where the gate was passed, make the candidate the champion."""
     from modeler import store
     from modeler.contract import write_json
 
@@ -132,11 +136,16 @@ def publish(run: Path, name: str, judgement, progress: Progress) -> SimpleNamesp
     champion_metrics = champion and champion.read("metrics.json")
     verdict = "unchanged" if champion and champion.tag == candidate else "promoted"
     verdict = verdict if judgement.passed else "rejected"
+    write_json(run / "provenance.json", provenance)
     checks = [asdict(check) for check in judgement.checks]
     write_json(run / "verdict.json", {"verdict": verdict, "reasons": judgement.reasons, "checks": checks})
     if judgement.passed:
         progress.say(f"store      {candidate}")
-        store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
+        try:
+            store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
+        except BaseException:
+            (run / "verdict.json").unlink()  # it says what did not come about
+            raise
         champion = store.find_champion(name)
     return SimpleNamespace(candidate=candidate, verdict=verdict, champion=champion, champion_metrics=champion_metrics)
 
@@ -161,25 +170,31 @@ def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
     """Every parameter of each notebook, defaults and overrides, typed and checked."""
     known = {path.name: read_parameters(path) for path in (EDA, TRAIN)}
     given = check_parameters(options.param, known, RESERVED)
-    data = options.data if not Path(options.data).is_file() else str(Path(options.data).resolve())
+    data = str(Path(options.data).expanduser().resolve()) if Path(options.data).suffix else options.data
     given |= {"data": data, "target": options.target or "", "split_by": options.split_by or "", "out": "."}
     return {
         file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
     }
 
 
-def check_request(options: argparse.Namespace):
+def check_request(options: argparse.Namespace, positive: str):
     """Load the data and hold the options that speak of them to it, before any kernel starts."""
-    from modeler.contract import list_classes
+    from modeler.contract import class_key, list_classes
     from modeler.data import load_table, slugify, split_rows
     from modeler.metrics import check_bounds
 
     if options.name and options.name != slugify(options.name):
-        raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, such as {slugify(options.name)}")
+        raise UsageError(
+            f"--name {options.name}: a model's name is of a-z, 0-9 and _, such as {slugify(options.name) or 'orders'}"
+        )
     table = load_table(options.data, options.target or "")
     if options.split_by:
         split_rows(table.frame.head(), 0.5, options.split_by)
     classes = list_classes(table.frame[table.target])
+    keys = [class_key(label) for label in classes or []]
+    if positive and (len(keys) != 2 or positive not in keys):
+        among = f"one of {' and '.join(keys)}" if len(keys) == 2 else f"left out: {table.target!r} has not two classes"
+        raise UsageError(f"-p positive={positive}: the class looked for must be {among}")
     return table, check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
 
 
@@ -254,8 +269,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         "--cell-timeout",
         metavar="SECONDS",
         type=_positive,
-        default=3600,
-        help="how long one cell may run (default: 3600)",
+        default=CELL_TIMEOUT,
+        help=f"how long one cell may run (default: {CELL_TIMEOUT})",
     )
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands")

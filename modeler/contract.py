@@ -147,7 +147,7 @@ def used_features(contract: dict) -> list[dict]:
 
 
 def check_table(table: "Table", contract: dict) -> None:
-    """Raise a ModelerError unless the contract was derived from this very table."""
+    """Raise a ModelerError unless the table has the contract's columns and number of rows."""
     names = {contract["target"]["name"], *(feature["name"] for feature in contract["features"])}
     differing = sorted(names.symmetric_difference(table.frame.columns))
     if differing or contract["rows"] != len(table.frame):
@@ -171,8 +171,8 @@ def read_contract(path: Path) -> dict:
 
 
 def read_json(path: Path):
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text("utf-8"))
+    """Read a JSON file; NaN and Infinity, which JSON does not have, are a ValueError."""
+    return json.loads(Path(path).read_text("utf-8"), parse_constant=_refuse_constant)
 
 
 def write_json(path: Path, content) -> None:
@@ -182,6 +182,10 @@ def write_json(path: Path, content) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     os.replace(draft, path)
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is not JSON")
 
 
 def _reason_to_drop(name, training, earlier, association, min_association, split_by) -> str | None:
@@ -232,7 +236,7 @@ def _describe_feature(column, training, association, reason) -> dict:
         }
     elif kind == "boolean":
         feature |= {"categories": [False, True]}
-    elif column.dtype.kind != "M" and (reason is None or not reason.startswith("identifier")):
+    elif reason is None:  # what a dropped column holds, such as names of patients, is nobody's business
         feature |= {"categories": sorted(present.unique())}
     return feature | {"example": _plain(training.iloc[0])}
 

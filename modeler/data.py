@@ -1,6 +1,7 @@
 """Tables: reading them, dealing their rows to training and hold-out, and fingerprinting them."""
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def load_table(data: str, target: str = "") -> Table:
         name, frame, target = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data]
     else:
         path = _find_file(data)
-        name, frame = slugify(path.stem), _read_file(path)
+        name, frame = slugify(path.stem) or "table", _read_file(path)
     if not target:
         raise ModelerError(f"{data} needs a target: the column to predict, one of {_list_names(frame.columns)}")
     if target not in frame.columns:
@@ -56,17 +57,14 @@ def load_table(data: str, target: str = "") -> Table:
 
 
 def slugify(text: str) -> str:
-    """Turn any text into a name the model store takes: lower case, at most 40 characters."""
-    slug = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
-    if not slug:
-        raise ModelerError(f"no model name can be made of {text!r}; give one with --name, such as --name orders")
-    return slug
+    """Turn a text into a name the model store takes: of a-z, 0-9 and _, at most 40 characters, perhaps none."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
 
 
 def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
-    """Deal rows to the hold-out by a hash of their content, so that growing data never moves a row across.
+    """Deal rows to the hold-out by a hash of their content, so that new rows never move an old one across.
 
-    Equal rows are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that
+    That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that
     share its value stay on one side. The share that is held out is `holdout` in expectation.
 
     Returns
@@ -93,14 +91,15 @@ def hash_table(frame: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for name, column in _hashable(frame).items():
         values = column.to_numpy()
-        content = values.tobytes() if values.dtype == float else "\x1f".join(map(str, values)).encode()
-        digest.update(f"{name}\x1e{len(content)}\x1e".encode() + content)
+        content = values.tobytes() if values.dtype == float else json.dumps(values.tolist()).encode()
+        digest.update(json.dumps([str(name), frame[name].dtype.kind, len(content)]).encode() + content)
     return digest.hexdigest()
 
 
 def raw_records(frame: pd.DataFrame) -> list[dict]:
     """Rows as a caller would post them: plain Python values, None where one is missing."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    text = {name: frame[name].map(str, na_action="ignore") for name in frame.columns if frame[name].dtype.kind == "M"}
+    return frame.assign(**text).astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _load_breast_cancer() -> pd.DataFrame:
@@ -138,15 +137,16 @@ def _read_file(path: Path) -> pd.DataFrame:
 
 
 def _plain_column(column: pd.Series) -> pd.Series:
-    present = column.dropna()
-    if pd.api.types.is_bool_dtype(column.dtype) or (len(present) and present.map(lambda v: isinstance(v, bool)).all()):
-        return column.astype(bool) if len(present) == len(column) else column.astype(object).where(column.notna(), None)
-    if pd.api.types.is_integer_dtype(column.dtype) and len(present) == len(column):
-        return column.astype("int64")
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return column.astype("float64")
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+    kind, whole = column.dtype, not column.isna().any()
+    if pd.api.types.is_bool_dtype(kind):
+        return column.astype(bool) if whole else column.astype(object).where(column.notna(), None)
+    if pd.api.types.is_numeric_dtype(kind):
+        return column.astype("int64" if whole and pd.api.types.is_integer_dtype(kind) else "float64")
+    if pd.api.types.is_datetime64_any_dtype(kind):
         return column
+    present = column.dropna()
+    if len(present) and present.map(lambda value: isinstance(value, bool)).all():
+        return column.astype(object).where(column.notna(), None)
     return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), None)
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from modeler import ModelerError
-from modeler.contract import check_table, class_key, infer_task, list_classes, read_contract, read_json, write_json
+from modeler.contract import (
+    THRESHOLD,
+    check_table,
+    class_key,
+    derive_contract,
+    infer_task,
+    list_classes,
+    read_contract,
+    read_json,
+    write_json,
+)
 from modeler.data import Table, raw_records, split_rows
 from modeler.golden import choose_golden, replay_golden
 from modeler.graph import SAME_ANSWER, Graph, decode_answers, describe_differences, encode_table
@@ -39,7 +49,6 @@ class Judgement:
 
     checks: list[Check]
     metrics: dict[str, float | None]
-    heldout: int = 0
 
     @property
     def passed(self) -> bool:
@@ -51,7 +60,7 @@ class Judgement:
 
 
 def judge_candidate(
-    run: Path, table: Table, *, holdout: float, split_by: str, floors: dict[str, float], ceilings: dict[str, float]
+    run: Path, table: Table, told: dict, floors: dict[str, float], ceilings: dict[str, float]
 ) -> Judgement:
     """Judge the model in a run's folder on the raw held-out rows, and write golden.json there.
 
@@ -61,8 +70,8 @@ def judge_candidate(
         The folder with contract.json, model.onnx, model.skops and metrics.json.
     table
         The data, read by the caller and not by a notebook.
-    holdout, split_by
-        How rows are dealt, as the pipeline was told.
+    told
+        The parameters the notebooks were given: `holdout`, `split_by`, `positive` and `threshold` are held to.
     floors, ceilings
         Bounds of the metrics, by name.
 
@@ -92,7 +101,7 @@ def judge_candidate(
 
     try:
         contract = read_contract(run / "contract.json")
-        heldout = _deal_rows(table, contract, holdout, split_by)
+        heldout = _deal_rows(table, contract, told)
         graph = Graph(run / "model.onnx", contract)
         estimator = load_estimator(run / "model.skops")
         rows = table.frame[heldout]
@@ -104,6 +113,7 @@ def judge_candidate(
         reason = str(error) if isinstance(error, ModelerError) else f"{type(error).__name__}: {error}"
         return Judgement([Check("candidate", False, None, None, f"the candidate cannot be judged: {reason}")], {})
 
+    run_check("contract", lambda: [_check_contract(contract, table, heldout, told)])
     run_check("same answers", check_answers)
     for bounds, sign in ((floors, 1), (ceilings, -1)):
         for name, bound in bounds.items():
@@ -112,7 +122,7 @@ def judge_candidate(
                 lambda name=name, bound=bound, sign=sign: [_check_bound(name, metrics.get(name), bound, sign)],
             )
     run_check("better than a dummy", lambda: [_beat_dummy(answers, truth, table, heldout, contract)])
-    return Judgement(checks, metrics, len(rows))
+    return Judgement(checks, metrics)
 
 
 def load_estimator(path: Path):
@@ -141,7 +151,8 @@ def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
     return decode_answers(output, contract)
 
 
-def _deal_rows(table: Table, contract: dict, holdout: float, split_by: str) -> np.ndarray:
+def _deal_rows(table: Table, contract: dict, told: dict) -> np.ndarray:
+    holdout, split_by = told["holdout"], told["split_by"]
     target = contract["target"]
     if target["name"] != table.target or contract["task"] != infer_task(table.frame[table.target]):
         raise ModelerError(
@@ -158,6 +169,26 @@ def _deal_rows(table: Table, contract: dict, holdout: float, split_by: str) -> n
     if not heldout.any() or heldout.all():
         raise ModelerError(f"{heldout.sum()} of {len(heldout)} rows are held out; change holdout or bring more rows")
     return heldout
+
+
+def _check_contract(contract: dict, table: Table, heldout: np.ndarray, told: dict) -> Check:
+    """Does the contract say of the data what the data say? Which columns are used is the notebook's to choose."""
+    dealt = {"holdout": told["holdout"], "split_by": told["split_by"]}
+    derived = derive_contract(
+        table, table.frame[~heldout], min_association=0, positive=told.get("positive", ""), **dealt
+    )
+    if "positive" in derived["target"]:
+        derived["target"]["threshold"] = told.get("threshold", THRESHOLD)
+    differing = [] if contract["target"] == derived["target"] else ["target"]
+    for ours, theirs in zip(contract["features"], derived["features"], strict=True):
+        facts = ["name", "type", "missing", "min", "max", "example"] + ["categories"] * (
+            ours["used"] and theirs["used"]
+        )
+        differing += [f"{fact} of {theirs['name']}" for fact in facts if ours.get(fact) != theirs.get(fact)]
+    sentence = "the contract says of every column and of the target what the data and the parameters say"
+    if differing:
+        sentence = f"the contract is not that of the data and parameters: {', '.join(differing[:5])} differ"
+    return Check("contract", not differing, float(len(differing)), 0.0, sentence)
 
 
 def _make_golden(records: list[dict], expected: list[dict], truth: list, contract: dict) -> dict:
@@ -238,6 +269,8 @@ def _beat_dummy(answers: list[dict], truth: list, table: Table, heldout: np.ndar
         lost, dummy = (truth - values) ** 2, (truth - mean) ** 2
         gains = np.concatenate([(part @ (dummy - lost)) / _spread(truth, part) for part in _resample(fifths)])
     low, high = np.percentile(gains, [2.5, 97.5])
+    if not np.isfinite(low):
+        raise ModelerError(f"{metric} is undefined on the held-out rows; raise holdout or bring more rows")
     sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
     return Check("better than a dummy", bool(low > 0), float(low), 0.0, sentence)
 

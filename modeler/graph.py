@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
 SAME_ANSWER = 1e-5  # estimator against graph, absolute for probabilities, relative for values
-SAME_GRAPH = 1e-6  # one graph at two hops
 
 
 class Graph:
@@ -105,11 +104,16 @@ def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
     is_number = [dtype == np.float32 for dtype in X.dtypes]
     counts = {"numbers": sum(is_number), "categories": len(is_number) - sum(is_number)}
     kinds = {"numbers": FloatTensorType, "categories": StringTensorType}
-    positional = copy.deepcopy(pipeline)
+    positional, positions = copy.deepcopy(pipeline), {name: position for position, name in enumerate(X.columns)}
     for step in positional.named_steps.values():
         if hasattr(step, "transformers_"):  # names with spaces do not survive conversion; positions do
             step.transformers_ = [
-                (name, part, X.columns.get_indexer(columns).tolist()) for name, part, columns in step.transformers_
+                (
+                    name,
+                    part,
+                    [positions.get(column, column) for column in columns] if isinstance(columns, list) else columns,
+                )
+                for name, part, columns in step.transformers_
             ]
     options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
     try:
@@ -140,6 +144,8 @@ def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
         Probabilities of shape (rows, classes), columns in the order of the contract's classes, or values (rows,).
     """
     target = contract["target"]
+    if not np.isfinite(output).all():
+        raise ModelerError("the model answered NaN or Infinity; train it on data, and with settings, that give numbers")
     if not target["classes"]:
         return [{"value": value} for value in np.asarray(output, dtype=float).tolist()]
     probabilities = np.asarray(output, dtype=float).round(7).clip(0, 1)  # float32 sums can end at 1.0000001
@@ -162,13 +168,14 @@ def describe_differences(
     """Yield one sentence for each row whose answer is not the same within the tolerance.
 
     A label may differ only where its two best probabilities, or the positive one and the threshold, are closer than that.
-    Values are compared relative to the expected value or, where that is smaller, to the mean size of all expected ones.
+    Values are compared relative to the expected value or, where that is smaller, to the median size of the expected
+    ones: near zero a float32 has no more to give.
     """
     if len(given) != len(expected):
         yield f"{len(given)} answers for {len(expected)} rows"
         return
     target = contract["target"]
-    size = 0.0 if target["classes"] else float(np.mean([abs(answer["value"]) for answer in expected]))
+    size = 0.0 if target["classes"] else float(np.median([abs(answer["value"]) for answer in expected]))
     for row, (ours, theirs) in enumerate(zip(given, expected)):
         if target["classes"]:
             same = _is_same_label(ours, theirs, target, tolerance)

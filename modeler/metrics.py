@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modeler import UsageError
+from modeler import ModelerError, UsageError
 from modeler.contract import class_key
 
 PRIMARY = {"classification": "roc_auc", "regression": "r2"}
@@ -62,9 +62,13 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
 
 
 def encode_classes(truth: Sequence[str], keys: list[str]) -> np.ndarray:
-    """The position of every row's class among `keys`; -1 for a class that is not there."""
+    """The position of every row's class among `keys`."""
     positions = {key: position for position, key in enumerate(keys)}
-    return np.array([positions.get(key, -1) for key in truth])
+    if unknown := sorted(set(truth) - positions.keys()):
+        raise ModelerError(
+            f"{unknown[0]!r} is none of the classes {', '.join(keys)}; run eda.ipynb on these data again"
+        )
+    return np.array([positions[key] for key in truth])
 
 
 def measure_roc_auc(

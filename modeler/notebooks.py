@@ -20,7 +20,7 @@ COMPARED, IGNORED = "compared", "ignored"  # what modeler.nbval_report says of a
 ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes
 NBVAL = (  # no configuration and no plugin but these, whatever the project or the user has
     f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p nbval.plugin -p modeler.nbval_report "
-    "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 --cells-report cells.jsonl"
+    "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 "
 )
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -29,15 +29,12 @@ Report = Callable[[str, int, int], None]  # notebook, cells done, cells
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of a notebook in a run's folder.
-
-    `given` and `wrote` are the contents of the files it found there, and the SHA-256 of those it wrote or changed.
-    """
+    """One execution of a notebook in a run's folder: the files it found there, and what it left, by SHA-256."""
 
     path: Path
     seconds: float
     given: dict[str, bytes]
-    wrote: dict[str, str]
+    left: dict[str, str]
 
 
 def execute_notebook(
@@ -72,13 +69,17 @@ def execute_notebook(
         raise ModelerError(
             f"{progress.where} lost its kernel; out of memory is the usual reason. So far: {executed}"
         ) from None
+    except RuntimeError as error:  # what jupyter_client raises when a kernel does not come up
+        raise ModelerError(
+            f"{notebook.name}: no kernel could be started ({error}); is ipykernel installed here?"
+        ) from None
     report(notebook.name, progress.cells, progress.cells)
     if missing := [name for name in writes if not (run / name).exists()]:
         raise ModelerError(
             f"{notebook.name} ran to its end without writing {' and '.join(missing)}; restore the cell that does"
         )
-    wrote = {name: _hash(content) for name, content in _read_files(run).items() if given.get(name) != content}
-    return Execution(executed, time.monotonic() - started, given, wrote)
+    left = {name: hashlib.sha256(content).hexdigest() for name, content in _read_files(run).items()}
+    return Execution(executed, time.monotonic() - started, given, left)
 
 
 def reproduce_notebooks(
@@ -148,8 +149,16 @@ class _Progress:
 
 
 def _make_engine(progress: _Progress, timeout: int):
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
+
+    class OwnKernelManager(AsyncKernelManager):
+        """Knows this Python's own kernel alone, like nbval: one that a user installed as python3 may be another Python."""
+
+        def _kernel_spec_manager_default(self):
+            return KernelSpecManager(kernel_dirs=[])
 
     class Engine(NBClientEngine):
         """papermill's own engine, with the kernel's environment set and every cell reported."""
@@ -165,7 +174,13 @@ def _make_engine(progress: _Progress, timeout: int):
                 "output_path": progress.name,
             }  # not this machine's
             nb_man.cell_start = start_cell
-            client = PapermillNotebookClient(nb_man, kernel_name=kernel_name, timeout=timeout, startup_timeout=120)
+            client = PapermillNotebookClient(
+                nb_man,
+                kernel_manager_class=OwnKernelManager,
+                kernel_name=kernel_name,
+                timeout=timeout,
+                startup_timeout=120,
+            )
             return client.execute(env=_kernel_environment(hash_seed=0), stderr=subprocess.DEVNULL)
 
     return Engine
@@ -192,10 +207,10 @@ class _Replay:
 
     @property
     def log(self) -> Path:
-        return self.folder / "nbval.log"
+        return self.folder.with_suffix(".log")
 
     def read_cells(self) -> list[dict]:
-        report = self.folder / "cells.jsonl"
+        report = self.folder.with_suffix(".cells")
         lines = report.read_text("utf-8").split("\n")[:-1] if report.exists() else []
         return [json.loads(line) for line in lines]
 
@@ -204,11 +219,13 @@ def _start_replay(execution: Execution, folder: Path, timeout: int) -> _Replay:
     folder.mkdir(parents=True)
     notebook = Path(shutil.copy(execution.path, folder))
     for name, content in execution.given.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     command = [sys.executable, "-m", "pytest", notebook.name, *NBVAL.split(), "--nbval-cell-timeout", str(timeout)]
+    command += ["--cells-report", str(folder.with_suffix(".cells"))]
     environment = _kernel_environment(hash_seed=1) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
-    with (folder / "nbval.log").open("wb") as log:
+    with folder.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -236,9 +253,10 @@ def _check_replay(replay: _Replay) -> int:
         raise ModelerError(
             f"{name} is not proven: {compared} of {replay.expected} cells were compared, {reason}. {where}"
         )
-    wrote = {file: digest for file, digest in replay.execution.wrote.items() if not file.endswith(ADDRESSED)}
-    again = {file: _hash(content) for file, content in _read_files(replay.folder).items()}
-    if differing := [file for file, digest in wrote.items() if again.get(file) != digest]:
+    left = replay.execution.left
+    again = {name: hashlib.sha256(content).hexdigest() for name, content in _read_files(replay.folder).items()}
+    differing = sorted(file for file in left.keys() | again.keys() if left.get(file) != again.get(file))
+    if differing := [file for file in differing if not file.endswith(ADDRESSED)]:
         raise ModelerError(
             f"{name} is not reproducible: {', '.join(differing)} differed the second time, though every output was the "
             f"same. Something random is not seeded: give it random_state. {where}"
@@ -263,9 +281,7 @@ def _is_code(cell: dict) -> bool:
     return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_files(run: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.suffix != ".ipynb"}
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but the notebooks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".ipynb")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -17,7 +17,7 @@ from modeler import ModelerError, UsageError, did_you_mean
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 NUMBER = r"(-?[\d_.]*\d(?:e-?\d+)?)"
-CHOICES = re.compile(r"\bone of ((?:\w+, )*\w+)")
+CHOICES = re.compile(r"\bone of ((?:[\w.-]+, )*[\w.-]*\w)")
 RANGE = re.compile(rf"\bfrom {NUMBER} to {NUMBER}")
 LEAST = re.compile(rf"\bat least {NUMBER}")
 
@@ -40,10 +40,12 @@ class Parameter:
             When it is of another type or outside the limits; the message says what was given and what is allowed.
         """
         value = self._convert(text)
-        if (choices := CHOICES.search(self.comment)) and value not in (allowed := choices[1].split(", ")):
+        if (choices := CHOICES.search(self.comment)) and str(value) not in (allowed := choices[1].split(", ")):
             raise UsageError(
                 f"{self.name} must be one of {', '.join(allowed)}, got: {text}{did_you_mean(text, allowed)}"
             )
+        if self.type not in (int, float):
+            return value
         if (limits := RANGE.search(self.comment)) and not float(limits[1]) <= value <= float(limits[2]):
             raise UsageError(f"{self.name} must be from {limits[1]} to {limits[2]}, got: {text}")
         if (least := LEAST.search(self.comment)) and not value >= float(least[1]):
@@ -173,4 +175,9 @@ def _read_parameter(statement: ast.stmt, comments: dict[int, str], notebook: str
         raise ModelerError(
             f"{where}: {target.id} is {annotation} = {default!r}; a parameter is one of {', '.join(TYPES)}"
         )
-    return Parameter(target.id, TYPES[annotation], default, comments.get(statement.lineno, ""))
+    parameter = Parameter(target.id, TYPES[annotation], default, comments.get(statement.lineno, ""))
+    try:
+        parameter.parse(str(default))
+    except UsageError as error:
+        raise ModelerError(f"{where}: {error}") from None
+    return parameter

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from modeler.data import Table, hash_table
+from modeler.data import Table, hash_table, split_rows
 
 # What computes, converts or stores numbers, whether or not a notebook imports it by name.
 SHAPING = [
@@ -27,7 +27,7 @@ SHAPING = [
 ]
 
 
-def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict], heldout_rows: int) -> dict:
+def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
     """Describe what a run was made from, as provenance.json holds it.
 
     Parameters
@@ -38,8 +38,6 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
         The notebooks as they stand in the project, not the executed ones.
     parameters
         The parameters of each notebook, defaults included, by file name.
-    heldout_rows
-        How many rows were held out.
     """
     eda = parameters["eda.ipynb"]
     return {
@@ -56,7 +54,7 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
             if not eda["split_by"]
             else f"hash of {eda['split_by']}",
             "share": eda["holdout"],
-            "rows": heldout_rows,
+            "rows": int(split_rows(table.frame, eda["holdout"], eda["split_by"]).sum()),
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
         "git": _describe_git(notebooks[0].parent),

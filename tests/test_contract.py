@@ -111,12 +111,39 @@ def test_features_say_type_gaps_range_and_a_real_example(mixed):
     }  # fmt: skip
     assert features["flag"]["type"] == "boolean" and features["flag"]["missing"]
     assert [f["name"] for f in used_features(derive(mixed))] == ["signal", "flag", "colour"]
+    assert all(feature["association"] == round(feature["association"], 3) for feature in features.values())
+    assert not any("categories" in feature for feature in features.values() if not feature["used"])
 
 
 def test_missing_is_read_from_all_rows_and_ranges_from_training_rows():
     table = make_table(["a", "b"] * 20, x=[1.0, 2.0] * 19 + [None, 99.0])
     (feature,) = derive_contract(table, table.frame.head(30), min_association=0, holdout=0.2)["features"]
     assert feature["missing"] and feature["max"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "dropped"),
+    [
+        ("n", range(50, 100), True),
+        ("n", range(0, 5000, 100), False),
+        ("customer_id", range(0, 5000, 100), True),
+        ("n", [0, *range(49)], False),
+        ("n", [f"t{i}" for i in range(50)], True),
+        ("n", [f"t{i % 20}" for i in range(50)], False),
+    ],
+)
+def test_identifiers_are_told_from_numbers_and_categories(name, values, dropped):
+    table = make_table(["a"] * 25 + ["b"] * 25, **{name: list(values)})
+    table.frame["x"] = [1.0] * 25 + [2.0] * 25
+    reason = derive(table, min_association=0)["features"][0]["reason"]
+    assert (reason is not None) is dropped, reason
+
+
+def test_duplicate_of_a_dropped_column_is_judged_on_its_own():
+    y = ["a", "b"] * 20
+    table = make_table(y, one=[0.5] * 40, two=[0.5] * 40, x=[1.0, 2.0] * 20)
+    reasons = [feature["reason"] for feature in derive(table)["features"]]
+    assert reasons == ["constant: always 0.5", "constant: always 0.5", None]
 
 
 def test_split_by_column_is_no_feature():
@@ -184,6 +211,9 @@ def test_missing_or_broken_contract_says_to_run_eda_first(tmp_path):
 def test_contract_of_other_data_is_refused(mixed):
     other = make_table(["a", "b"] * 9, x=[1, 2] * 9)
     check_table(mixed, derive(mixed))
+    shorter = Table("made", mixed.frame.head(299), "y")
+    with pytest.raises(ModelerError, match="with 300 rows, the data are made with 299 rows and the same columns"):
+        check_table(shorter, derive(mixed))
     with pytest.raises(
         ModelerError,
         match="the contract is of made with 300 rows, the data are made with 18 rows and differ in 'colour'",

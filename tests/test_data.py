@@ -66,8 +66,12 @@ def test_hash_tells_values_names_and_order_apart():
         frame[["b", "a"]],
         frame.iloc[::-1],
         frame.assign(b=["x", "y"]),
+        frame.assign(a=[True, False]),
+        frame.assign(a=["True", "False"]),
+        frame.assign(b=['x", "y', "z"]),
+        frame.assign(b=["x", 'y", "z']),
     ]
-    assert len({hash_table(table) for table in [frame, *others]}) == 6
+    assert len({hash_table(table) for table in [frame, *others]}) == 10
     assert hash_table(frame) == hash_table(frame.copy())
 
 
@@ -126,5 +130,14 @@ def test_unusable_data_are_named_with_what_to_do(tmp_path, monkeypatch, data, ta
 def test_slug_is_a_name_the_store_takes():
     assert slugify("Orders (2024) – final.v2") == "orders_2024_final_v2"
     assert len(slugify("x" * 200)) == 40
-    with pytest.raises(ModelerError, match="no model name can be made of '日本'; give one with --name"):
-        slugify("日本")
+    assert slugify("日本") == ""
+
+
+def test_file_without_a_latin_letter_in_its_name_is_a_table(tmp_path):
+    (tmp_path / "日本.csv").write_text("x,y\n1,a\n")
+    assert load_table(str(tmp_path / "日本.csv"), "y").name == "table"
+
+
+def test_dates_are_texts_in_raw_records():
+    frame = pd.DataFrame({"day": pd.to_datetime(["2024-01-01", None]), "x": [1, 2]})
+    assert raw_records(frame) == [{"day": "2024-01-01 00:00:00", "x": 1}, {"day": None, "x": 2}]

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from modeler import ModelerError
-from modeler.contract import read_json, write_json
+from modeler.contract import derive_contract, read_json, write_json
 from modeler.data import Table, load_table, split_rows
 from modeler.gate import _beat_dummy, judge_candidate, load_estimator
 from modeler.graph import Graph, convert_pipeline, decode_answers, encode_table
@@ -22,8 +26,9 @@ def table():
     return load_table("breast_cancer")
 
 
-def judge(run, table, floors=None, ceilings=None, holdout=0.2):
-    return judge_candidate(run, table, holdout=holdout, split_by="", floors=floors or {}, ceilings=ceilings or {})
+def judge(run, table, floors=None, ceilings=None, holdout=0.2, threshold=0.5):
+    told = {"holdout": holdout, "split_by": "", "positive": "", "threshold": threshold}
+    return judge_candidate(run, table, told, floors or {}, ceilings or {})
 
 
 def failed(judgement):
@@ -37,7 +42,7 @@ def test_honest_run_passes_every_check(run, table):
     judgement = judge(run, table, {"accuracy": 0.9, "recall:malignant": 0.9}, {"log_loss": 0.5})
     assert judgement.passed and judgement.reasons == []
     assert [check.name for check in judgement.checks] == [
-        "graph equals estimator", "metrics are the graph's own", "golden rows",
+        "contract", "graph equals estimator", "metrics are the graph's own", "golden rows",
         "floor of accuracy", "floor of recall:malignant", "ceiling of log_loss", "better than a dummy",
     ]  # fmt: skip
     assert judgement.metrics == pytest.approx(read_json(run / "metrics.json"), abs=1e-6)
@@ -75,6 +80,40 @@ def test_metric_raised_by_the_notebook_is_found_out(run, table):
     told = failed(judge(run, table))
     assert list(told) == ["metrics are the graph's own"]
     assert told["metrics are the graph's own"].startswith("train.ipynb wrote accuracy 0.99115")
+
+
+@pytest.mark.parametrize("written", ["NaN", "Infinity", "null", '"0.99"'])
+def test_metric_that_is_no_number_is_a_failed_check_in_a_verdict_of_strict_json(run, table, written):
+    metrics = json.dumps(read_json(run / "metrics.json") | {"accuracy": "?"}).replace('"?"', written)
+    (run / "metrics.json").write_text(metrics)
+    judgement = judge(run, table)
+    assert failed(judgement)
+    json.dumps([asdict(check) for check in judgement.checks], allow_nan=False)
+
+
+def test_graph_that_answers_nan_is_a_failed_check(run, table):
+    estimator, contract = load_estimator(run / "model.skops"), read_json(run / "contract.json")
+    model = LogisticRegression().fit(encode_table(table.frame, contract), table.frame["diagnosis"].to_numpy(str))
+    model.coef_ *= np.nan
+    estimator.steps[1] = ("model", model)
+    (run / "model.onnx").write_bytes(convert_pipeline(estimator, encode_table(table.frame, contract)))
+    assert "the model answered NaN or Infinity" in failed(judge(run, table))["candidate"]
+
+
+def test_dates_among_the_columns_pass_the_gate(run, table):
+    """In golden.json a date stands as text, as a caller would send it."""
+    dated = Table("breast_cancer", table.frame.assign(day=pd.date_range("2020-01-01", periods=569)), "diagnosis")
+    judgement = judge(run, dated)
+    assert "and differ in 'day'" in failed(judgement)["candidate"]
+    heldout = split_rows(dated.frame, 0.2)
+    contract = derive_contract(dated, dated.frame[~heldout], min_association=0.1, holdout=0.2)
+    X, y = encode_table(dated.frame[~heldout], contract), dated.frame.loc[~heldout, "diagnosis"].to_numpy(str)
+    estimator = make_pipeline(RandomForestClassifier(10, random_state=0)).fit(X, y)
+    skops.io.dump(estimator, run / "model.skops")
+    (run / "model.onnx").write_bytes(convert_pipeline(estimator, X))
+    write_json(run / "contract.json", contract)
+    judge(run, dated)
+    assert read_json(run / "golden.json")["rows"][0]["day"].startswith("202")
 
 
 def test_metric_left_out_by_the_notebook_is_found_out(run, table):
@@ -156,11 +195,53 @@ def test_contract_that_does_not_fit_the_data_is_refused(run, table, change, sent
     assert sentence in failed(judge(run, table))["candidate"]
 
 
+def loosen(contract):
+    contract["features"][0] |= {"missing": True, "max": 1e9}
+
+
+def flip(contract):
+    contract["target"]["positive"] = "benign"
+
+
+def lower(contract):
+    contract["target"]["threshold"] = 0.4999
+
+
+def rename(contract):
+    contract["features"][3]["example"] = "1001.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (loosen, "missing of mean radius, max of mean radius differ"),
+        (flip, "target differ"),
+        (lower, "target differ"),
+        (rename, "example of mean area differ"),
+    ],
+)
+def test_contract_that_says_otherwise_than_the_data_is_rejected(run, table, change, sentence):
+    contract = read_json(run / "contract.json")
+    change(contract)
+    write_json(run / "contract.json", contract)
+    assert sentence in failed(judge(run, table))["contract"]
+
+
+def test_columns_that_a_notebook_chose_by_hand_are_its_own_business(run, table):
+    contract = read_json(run / "contract.json")
+    contract["features"][9] |= {"reason": "a doctor says so"}
+    write_json(run / "contract.json", contract)
+    assert judge(run, table).passed
+
+
+def test_threshold_is_the_one_the_pipeline_was_told(run, table):
+    assert list(failed(judge(run, table, threshold=0.3))) == ["contract"]
+
+
 def test_inverted_labels_are_found_out(run, table):
-    """A contract and a graph that agree with each other, but call malignant what is benign."""
+    """Graph and estimator agree with each other, but call malignant what is benign."""
     swap = {"benign": "malignant", "malignant": "benign"}
     swapped = Table("breast_cancer", table.frame.assign(diagnosis=table.frame["diagnosis"].map(swap)), "diagnosis")
-    assert not np.array_equal(split_rows(swapped.frame, 0.2), split_rows(table.frame, 0.2))
     estimator, contract = load_estimator(run / "model.skops"), read_json(run / "contract.json")
     X = encode_table(table.frame, contract)
     estimator.named_steps["model"].fit(X.to_numpy(), swapped.frame["diagnosis"].to_numpy(str))

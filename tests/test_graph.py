@@ -140,6 +140,23 @@ def test_pipeline_that_has_no_converter_is_refused_by_name():
         convert_pipeline(pipeline, X)
 
 
+def test_columns_may_be_selected_by_position_too():
+    table = make_table("two")
+    pipeline, X, contract = fit(table, CLASSIFIERS["random_forest"])
+    columns = pipeline.named_steps["columns"]
+    columns.set_params(transformers=[("numbers", SimpleImputer(), slice(0, 2)), ("rest", SimpleImputer(), [2])])
+    pipeline.fit(X, np.array(table.frame["y"].tolist()))
+    graph = Graph(convert_pipeline(pipeline, X), contract)
+    expected = decode_answers(pipeline.predict_proba(X), contract)
+    assert list(describe_differences(graph.answer(raw_records(table.frame)), expected, contract, SAME_ANSWER)) == []
+
+
+@pytest.mark.parametrize("output", [[[float("nan"), 0.5]], [[float("inf"), 0.0]]])
+def test_answer_that_is_no_number_is_refused(output):
+    with pytest.raises(ModelerError, match="the model answered NaN or Infinity"):
+        decode_answers(np.array(output), TWO)
+
+
 def test_damaged_graph_is_named():
     with pytest.raises(ModelerError, match="the graph cannot be loaded"):
         Graph(b"not a graph", {"target": {}})
@@ -194,11 +211,11 @@ def test_the_same_answer_means_label_and_probabilities(given, expected, contract
 
 def test_values_are_compared_relative_to_their_size():
     contract = {"target": {"name": "y", "classes": None}}
-    expected = [{"value": 1e6}, {"value": 1e-3}, {"value": 0.0}]
-    close = [{"value": 1e6 + 5}, {"value": 1e-3}, {"value": 1e-2}]
-    far = [{"value": 1e6 + 15}, {"value": float("nan")}, {"value": 0.0}]
+    expected = [{"value": 1e6}, {"value": 200.0}, {"value": 0.0}]
+    close = [{"value": 1e6 + 9}, {"value": 200.001}, {"value": 0.001}]
+    far = [{"value": 1e6 + 15}, {"value": 201.0}, {"value": 0.003}]
     assert list(describe_differences(close, expected, contract, SAME_ANSWER)) == []
-    assert len(list(describe_differences(far, expected, contract, SAME_ANSWER))) == 2
+    assert len(list(describe_differences(far, expected, contract, SAME_ANSWER))) == 3
     assert list(describe_differences([], expected, contract, SAME_ANSWER)) == ["0 answers for 3 rows"]
 
 

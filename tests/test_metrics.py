@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from modeler import UsageError
+from modeler import ModelerError, UsageError
 from modeler.graph import decode_answers
 from modeler.metrics import check_bounds, encode_classes, measure_roc_auc, score_answers
 
@@ -71,8 +71,10 @@ def test_weighted_roc_auc_equals_scikit_learn_with_ties(classes):
         assert area == pytest.approx(np.mean(expected))
 
 
-def test_encode_classes_marks_what_is_no_class():
-    assert encode_classes(["b", "a", "z"], ["a", "b"]).tolist() == [1, 0, -1]
+def test_encode_classes_refuses_what_is_no_class():
+    assert encode_classes(["b", "a", "b"], ["a", "b"]).tolist() == [1, 0, 1]
+    with pytest.raises(ModelerError, match="'z' is none of the classes a, b"):
+        encode_classes(["b", "z"], ["a", "b"])
 
 
 def test_bounds_are_parsed_by_metric():

@@ -86,15 +86,14 @@ def test_parameter_given_twice_is_refused(shipped):
 
 
 def test_limits_and_types_are_read_from_the_line(tmp_path):
-    source = (
-        'a: int = 3  # rows, from 1 to 1_000\nb = True\nc: float = 2  # at least 1e-3\nd: str = "#"  # one of x, y\n'
-    )
+    source = 'a: int = 3  # rows, from 1 to 1_000\nb = True\nc: float = 2  # at least 1e-3\nd: str = "x-1"  # one of x-1, y; at least 1\ne: int = 2  # one of 1, 2\n'
     parameters = read_parameters(write_notebook(tmp_path / "n.ipynb", (source, ["parameters"])))
     assert [(p.name, p.type, p.default) for p in parameters.values()] == [
-        ("a", int, 3), ("b", bool, True), ("c", float, 2), ("d", str, "#"),
+        ("a", int, 3), ("b", bool, True), ("c", float, 2), ("d", str, "x-1"), ("e", int, 2),
     ]  # fmt: skip
+    assert parameters["d"].parse("y") == "y" and parameters["e"].parse("1") == 1
     assert parameters["a"].parse("1000") == 1000 and parameters["b"].parse("FALSE") is False
-    for name, text in (("a", "1001"), ("b", "yes"), ("c", "0.0001"), ("d", "z")):
+    for name, text in (("a", "1001"), ("b", "yes"), ("c", "0.0001"), ("d", "z"), ("e", "3")):
         with pytest.raises(UsageError, match=f"{name} must be .*, got: {text}"):
             parameters[name].parse(text)
 
@@ -110,6 +109,11 @@ def test_limits_and_types_are_read_from_the_line(tmp_path):
         ([("a = [1]", ["parameters"])], "a is list = [1]; a parameter is one of str, int, float, bool"),
         ([("a: int | None = None", ["parameters"])], "a is int | None = None"),
         ([("a: int = 'x'", ["parameters"])], "a is int = 'x'"),
+        (
+            [("a: float = 0.9  # from 0 to 0.5", ["parameters"])],
+            "line 1 of the parameters cell of n.ipynb: a must be from 0",
+        ),
+        ([("a: str = 'p'  # one of q, r", ["parameters"])], "a must be one of q, r, got: p"),
     ],
 )
 def test_unusable_parameters_cell_is_named(tmp_path, cells, sentence):

@@ -126,6 +126,8 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["-p", "estimater=x"], 2, "no notebook has a parameter 'estimater'; did you mean 'estimator'?"),
         (["-p", "seed=many"], 2, "seed must be a whole number, got: many"),
         (["-p", "estimator=forest"], 2, "estimator must be one of logistic_regression"),
+        (["-p", "positive=cancer"], 2, "-p positive=cancer: the class looked for must be one of benign and malignant"),
+        (["-p", "positive=a", "--target", "mean area"], 2, "must be left out: 'mean area' has not two classes"),
         (["-p", "split_by=x"], 2, "split_by is set by --split-by"),
         (["--min", "acuracy=0.9"], 2, "--min acuracy=0.9: no such bound for a classification"),
         (["--max", "accuracy=0.9"], 2, "--max accuracy=0.9: no such bound"),
@@ -282,7 +284,7 @@ def test_regression_is_recognised_and_scored(project):
     assert project.retrain("verify", "area").returncode == 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_stops_everything_and_stores_nothing(project, sent):
     process = subprocess.Popen(
         [sys.executable, "pipeline.py", *QUICK], cwd=project.folder, env=project.environment,

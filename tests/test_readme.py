@@ -49,8 +49,8 @@ def test_every_command_of_readme_is_accepted(command):
     _, *words = shlex.split(command, comments=True)
     options = pipeline.parse_options(words)
     if options.command is None and options.data == "breast_cancer":
-        pipeline.collect_parameters(options)
-        pipeline.check_request(options)
+        parameters = pipeline.collect_parameters(options)
+        pipeline.check_request(options, parameters["eda.ipynb"]["positive"])
 
 
 def test_every_module_is_in_the_map():

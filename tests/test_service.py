@@ -99,6 +99,9 @@ def test_dropped_columns_may_be_left_out(url, retrained):
         ({"mean radius": True}, "must be a number"),
         ({"mean radius": float("nan")}, "must be a number"),
         ({"mean radius": 1e39}, "must be a number"),
+        ({"mean radius": 10**400}, "must be a number"),
+        ({"extra": float("nan")}, "unknown column"),
+        ({"\ud800": "\ud800"}, "unknown column"),
         ({"mean radus": 1.0}, "unknown column; did you mean 'mean radius'?"),
     ],
 )
