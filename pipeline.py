@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -27,6 +28,8 @@ OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal without the letter is no reason to fail
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
             signal.signal(ending, _interrupt)
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse_options(arguments)
         return verify(options) if options.command == "verify" else retrain(options)
     except KeyboardInterrupt:
-        return report_error("interrupted; what there was is kept in the run's folder", INTERRUPTED, arguments)
+        return report_error("interrupted; a run that had begun keeps what there was", INTERRUPTED, arguments)
     except UsageError as error:
         return report_error(f"{error}", USAGE, arguments)
     except ModelerError as error:
@@ -50,7 +53,8 @@ def retrain(options: argparse.Namespace) -> int:
     """Make a candidate of the data and, if it passes, the champion."""
     started, progress = time.monotonic(), Progress()
     parameters = collect_parameters(options)
-    table, floors, ceilings = check_request(options, parameters[EDA.name].get("positive", ""))
+    told = parameters[EDA.name]
+    table, floors, ceilings = check_request(options, told["holdout"], told.get("positive", ""))
     run = create_run(ROOT / "runs")
     provenance = describe_provenance(table, parameters)
     with ThreadPoolExecutor(1) as background:
@@ -78,7 +82,7 @@ def retrain(options: argparse.Namespace) -> int:
         "image": None,
         "seconds": round(time.monotonic() - started, 3),
     }
-    print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
+    _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
     return REJECTED if outcome.verdict == "rejected" else OK
 
 
@@ -134,20 +138,26 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
 
     champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
     champion_metrics = champion and champion.read("metrics.json")
-    verdict = "unchanged" if champion and champion.tag == candidate else "promoted"
-    verdict = verdict if judgement.passed else "rejected"
+    verdict = {
+        "verdict": "promoted" if judgement.passed else "rejected",
+        "reasons": judgement.reasons,
+        "checks": [asdict(check) for check in judgement.checks],
+    }
     write_json(run / "provenance.json", provenance)
-    checks = [asdict(check) for check in judgement.checks]
-    write_json(run / "verdict.json", {"verdict": verdict, "reasons": judgement.reasons, "checks": checks})
+    write_json(run / "verdict.json", verdict)
     if judgement.passed:
         progress.say(f"store      {candidate}")
         try:
-            store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics})
+            if not store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics}):
+                verdict["verdict"] = "unchanged"
         except BaseException:
             (run / "verdict.json").unlink()  # it says what did not come about
             raise
+        write_json(run / "verdict.json", verdict)
         champion = store.find_champion(name)
-    return SimpleNamespace(candidate=candidate, verdict=verdict, champion=champion, champion_metrics=champion_metrics)
+    return SimpleNamespace(
+        candidate=candidate, verdict=verdict["verdict"], champion=champion, champion_metrics=champion_metrics
+    )
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -160,9 +170,9 @@ def verify(options: argparse.Namespace) -> int:
     contract, golden = model.read("contract.json"), model.read("golden.json")
     differences = replay_golden(golden, contract, Graph(model.path / GRAPH, contract).answer)
     if differences:
-        print(f"{model.tag} differs from its golden rows:", *differences, sep="\n  ")
+        _print("\n  ".join([f"{model.tag} differs from its golden rows:", *differences]))
         return FAILED
-    print(f"{model.tag} answers its {len(golden['rows'])} golden rows as the estimator did, singly and as a batch")
+    _print(f"{model.tag} answers its {len(golden['rows'])} golden rows as the estimator did, singly and as a batch")
     return OK
 
 
@@ -177,10 +187,10 @@ def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
     }
 
 
-def check_request(options: argparse.Namespace, positive: str):
+def check_request(options: argparse.Namespace, holdout: float, positive: str):
     """Load the data and hold the options that speak of them to it, before any kernel starts."""
     from modeler.contract import class_key, list_classes
-    from modeler.data import load_table, slugify, split_rows
+    from modeler.data import check_split, load_table, slugify, split_rows
     from modeler.metrics import check_bounds
 
     if options.name and options.name != slugify(options.name):
@@ -188,8 +198,9 @@ def check_request(options: argparse.Namespace, positive: str):
             f"--name {options.name}: a model's name is of a-z, 0-9 and _, such as {slugify(options.name) or 'orders'}"
         )
     table = load_table(options.data, options.target or "")
-    if options.split_by:
-        split_rows(table.frame.head(), 0.5, options.split_by)
+    if options.split_by == table.target:
+        raise UsageError(f"--split-by {options.split_by}: this is the target; name a column such as a patient id")
+    check_split(table, split_rows(table.frame, holdout, options.split_by or ""))
     classes = list_classes(table.frame[table.target])
     keys = [class_key(label) for label in classes or []]
     if positive and (len(keys) != 2 or positive not in keys):
@@ -230,7 +241,7 @@ def describe_result(result: dict) -> str:
 def report_error(sentence: str, status: int, arguments: list[str]) -> int:
     """Say what went wrong, as JSON too where that was asked for."""
     if "--json" in arguments:
-        print(json.dumps({"error": sentence}, ensure_ascii=False))
+        _print(json.dumps({"error": sentence}, ensure_ascii=False))
     print(f"pipeline.py: {sentence}", file=sys.stderr)
     return status
 
@@ -238,18 +249,25 @@ def report_error(sentence: str, status: int, arguments: list[str]) -> int:
 def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; a mistake raises a UsageError."""
     parser = _Parser(
-        prog="pipeline.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG
+        prog="pipeline.py",
+        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
     add = parser.add_argument
     add(
         "--data",
         metavar="NAME|FILE",
+        type=_text,
         default="breast_cancer",
         help="breast_cancer (built in, the default), or a .csv or .parquet file",
     )
-    add("--target", metavar="COLUMN", help="the column to predict (with a file: required)")
-    add("--name", metavar="NAME", help="the model's name in the store (default: the data's name, as a slug)")
-    add("--split-by", metavar="COLUMN", help="keep rows that share this value on one side of the split")
+    add("--target", metavar="COLUMN", type=_text, help="the column to predict (with a file: required)")
+    add(
+        "--name", metavar="NAME", type=_text, help="the model's name in the store (default: the data's name, as a slug)"
+    )
+    add("--split-by", metavar="COLUMN", type=_text, help="keep rows that share this value on one side of the split")
     add("-p", "--param", metavar="KEY=VALUE", action="append", default=[], help="a notebook parameter, repeatable")
     add(
         "--min",
@@ -273,7 +291,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         help=f"how long one cell may run (default: {CELL_TIMEOUT})",
     )
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands", prog="pipeline.py")
     command = commands.add_parser("verify", help="replay the golden rows of a stored model", description=verify.__doc__)
     command.add_argument("model", metavar="MODEL_TAG", help="NAME, NAME:latest or NAME:VERSION")
     options = parser.parse_args(arguments)
@@ -287,8 +305,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 
 EPILOG = """\
-exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by the gate;
-verify: 0 the same, 1 different"""
+exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by the
+gate, 130 interrupted; verify: 0 the same, 1 different"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -300,9 +318,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be a whole number of seconds of at least 1, got: {text}")
+    if not re.fullmatch("[1-9][0-9]{0,6}", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds from 1 to 9999999, got: {text}")
     return int(text)
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty; leave the option out instead")
+    return text
+
+
+def _print(text: str) -> None:
+    """Print to standard output; where nobody reads it any more, the exit status still says what came about."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _relative(path: Path | str) -> str:

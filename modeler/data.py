@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from modeler import ModelerError, did_you_mean
+from modeler.contract import infer_task
 
 BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
+LARGEST = 3.4e38  # what a float32, the graph's number, can hold
+TRAINED = 5  # training rows of every class
 READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 
@@ -53,7 +56,33 @@ def load_table(data: str, target: str = "") -> Table:
             f"target {target!r} is missing in {frame[target].isna().sum()} of {len(frame)} rows; "
             "remove these rows from the data"
         )
-    return Table(name, frame.apply(_plain_column), target)
+    frame = frame.apply(_plain_column)
+    if frame[target].dtype.kind == "M":
+        raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
+    for column in frame.select_dtypes("number"):
+        if too_large := int((frame[column].abs() > LARGEST).sum()):
+            raise ModelerError(
+                f"column {column!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
+            )
+    return Table(name, frame, target)
+
+
+def check_split(table: Table, heldout: np.ndarray) -> None:
+    """Raise a ModelerError where a class, or the whole table, has too few rows to be trained on and judged.
+
+    Cross-validation in train.ipynb has five folds, so every class needs `TRAINED` training rows, and one held out.
+    """
+    frame, target = table.frame, table.frame[table.target]
+    classes = [None] if infer_task(target) == "regression" else sorted(target.unique(), key=str)
+    for label in classes:
+        rows = np.ones(len(frame), bool) if label is None else (target == label).to_numpy()
+        trained, held = int((rows & ~heldout).sum()), int((rows & heldout).sum())
+        if trained < TRAINED or held < 1:
+            what = table.name if label is None else f"class {str(label)!r} of {table.target!r}"
+            raise ModelerError(
+                f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
+                "bring more rows, merge or leave out rare classes, or change holdout with -p holdout=0.3"
+            )
 
 
 def slugify(text: str) -> str:

@@ -121,6 +121,8 @@ def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> di
     checked = {}
     for bound in bounds:
         metric, _, value = bound.rpartition("=")
+        if metric in checked:
+            raise UsageError(f"{option} {bound}: {metric} is given twice; give it once")
         if metric not in allowed:
             raise UsageError(
                 f"{option} {bound}: no such bound for a {task}; it takes METRIC=VALUE with one of {', '.join(allowed)}"

@@ -88,7 +88,7 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
         raise ModelerError(
-            f"{notebook.name} has {len(tagged) or 'no'} cell{'s' * (len(tagged) != 1)} tagged `parameters`; "
+            f"{notebook.name} has {f'{len(tagged)} cells' if tagged else 'no cell'} tagged `parameters`; "
             "tag the one cell that sets its parameters (JupyterLab: property inspector, Cell Tags)"
         )
     source = "".join(tagged[0]["source"])

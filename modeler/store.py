@@ -88,11 +88,16 @@ def check_writable() -> None:
         (staging / "probe").write_bytes(b"\0" * 4096)
 
 
-def publish_model(run: Path, tag: str, labels: dict[str, str], metadata: dict) -> None:
+def publish_model(run: Path, tag: str, labels: dict[str, str], metadata: dict) -> bool:
     """Put a run's files into the store under their tag and make it the champion; a version that is there stays as it is.
 
     The files are staged on the store's own filesystem; under an exclusive lock the finished folder is renamed in, and
     then the file `latest` is replaced. Readers need no lock: each step is one atomic system call.
+
+    Returns
+    -------
+    bool
+        Whether the champion is another one now.
     """
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml
@@ -114,8 +119,11 @@ def publish_model(run: Path, tag: str, labels: dict[str, str], metadata: dict) -
             if not (folder / version).exists():
                 os.rename(staging / name / version, folder / version)
             _check_content(StoredModel(tag, folder / version))
+            if (champion := find_champion(name)) and champion.version == version:
+                return False
             (staging / "latest").write_text(version)
             os.replace(staging / "latest", folder / "latest")
+            return True
 
 
 def _check_content(model: StoredModel) -> None:

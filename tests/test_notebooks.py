@@ -111,10 +111,6 @@ def test_file_that_a_notebook_must_write_is_missed(execute):
         ("import random; print(random.random())", r"cell \[3\] gave another output the second time"),
         ("print(hash('text'))", r"cell \[3\] gave another output the second time"),
         (
-            "import os; os.path.exists('b') or open('b', 'x'); print(sorted(os.listdir()))",
-            r"cell \[3\] gave another output",
-        ),
-        (
             "import numpy as np, matplotlib.pyplot as plt; _ = plt.plot(np.random.rand(9))",
             r"cell \[3\] gave another output the second time",
         ),
@@ -122,7 +118,7 @@ def test_file_that_a_notebook_must_write_is_missed(execute):
         ("import os; _ = open(f'{os.getpid()}.txt', 'w')", "txt differed the second time"),
         ("import os; os.mkdir('d'); _ = open('d/a', 'w').write(str(os.getpid()))", "d/a differed the second time"),
         (
-            "import os; os.environ['PYTHONHASHSEED'] == '0' or open('late', 'w').close()",
+            "import os; _ = os.environ['PYTHONHASHSEED'] == '0' or open('late', 'w').close()",
             "late differed the second time",
         ),
         (

@@ -61,7 +61,7 @@ def test_values_take_the_type_of_their_parameter(shipped):
         ("data=x.csv", "-p data=x.csv: data is set by --data"),
         ("seed=notanint", "seed must be a whole number, got: notanint"),
         ("seed=1.5", "seed must be a whole number, got: 1.5"),
-        ("seed=-1", "seed must be at least 0, got: -1"),
+        ("seed=-1", "seed must be from 0 to 4294967295, got: -1"),
         ("threshold=high", "threshold must be a number, got: high"),
         ("threshold=nan", "threshold must be a finite number, got: nan"),
         ("threshold=1.01", "threshold must be from 0 to 1, got: 1.01"),
@@ -101,7 +101,7 @@ def test_limits_and_types_are_read_from_the_line(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "sentence"),
     [
-        ([("a = 1", [])], "n.ipynb has no cells tagged `parameters`; tag the one cell"),
+        ([("a = 1", [])], "n.ipynb has no cell tagged `parameters`; tag the one cell"),
         ([("a = 1", ["parameters"])] * 2, "n.ipynb has 2 cells tagged `parameters`"),
         ([("a = ", ["parameters"])], "the parameters cell of n.ipynb is not Python: invalid syntax in line 1"),
         ([("a = 1\nb = a + 1", ["parameters"])], "line 2 of the parameters cell of n.ipynb: b is computed"),

@@ -134,7 +134,20 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["--min", "recall:maligant=0.9"], 2, "recall:malignant"),
         (["--data", "x.csv"], 2, "--data x.csv needs --target COLUMN"),
         (["--name", "My Model"], 2, "--name My Model: a model's name is of a-z, 0-9 and _, such as my_model"),
-        (["--cell-timeout", "0"], 2, "must be a whole number of seconds of at least 1, got: 0"),
+        (["--cell-timeout", "0"], 2, "must be a whole number of seconds from 1 to 9999999, got: 0"),
+        (["--cell-timeout", "²"], 2, "must be a whole number of seconds from 1 to 9999999, got: ²"),
+        (["--split-by", ""], 2, "argument --split-by: must not be empty"),
+        (["--split-by", "diagnosis"], 2, "--split-by diagnosis: this is the target"),
+        (["-p", "seed=4294967296"], 2, "seed must be from 0 to 4294967295, got: 4294967296"),
+        (["--min", "accuracy=0.9", "--min", "accuracy=0.1"], 2, "--min accuracy=0.1: accuracy is given twice"),
+        (["--data", "rare.csv", "--target", "y"], 1, "class 'c' of 'y' has 1 rows to train on and 0 held out"),
+        (
+            ["--data", "few.csv", "--target", "x"],
+            1,
+            "few has 5 rows to train on and 0 held out, where 5 and 1 are needed",
+        ),
+        (["--data", "infinite.csv", "--target", "y"], 1, "column 'x' is infinite or beyond 3.4e+38 in 1 rows"),
+        (["--data", "dates.parquet", "--target", "day"], 1, "target 'day' is a date"),
         (["--bogus"], 2, "unrecognized arguments: --bogus; `pipeline.py --help` shows what there is"),
         (["--name", "x", "verify", "x"], 2, "--name belongs to the retrain"),
         (["--data", "breast_cancr"], 1, "did you mean 'breast_cancer'?"),
@@ -146,6 +159,10 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
 )
 def test_mistake_is_answered_with_one_sentence_before_a_run_is_made(project, options, status, sentence):
     (project.folder / "damaged.parquet").write_text("PAR1")
+    (project.folder / "rare.csv").write_text("x,y\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(100)) + "1,c\n")
+    (project.folder / "few.csv").write_text("x\n0.5\n1.5\n2.5\n3.5\n4.5\n")
+    (project.folder / "infinite.csv").write_text("x,y\ninf,a\n1,b\n")
+    pd.DataFrame({"day": pd.date_range("2024-01-01", periods=9)}).to_parquet(project.folder / "dates.parquet")
     told = refused(project.retrain(*options), status)
     assert sentence in told and told.count("\n") == 1
     assert not project.runs and not project.store.exists()
@@ -160,11 +177,19 @@ def test_refusal_is_one_json_object_where_json_was_asked_for(project, options, s
     assert list(json.loads(done.stdout)) == ["error"]
 
 
+@pytest.mark.parametrize("options", [["-p", "seed=x", "--json"], ["verify", "nothing"]])
+def test_output_that_nobody_reads_leaves_the_exit_status(project, options):
+    expected = project.retrain(*options).returncode
+    with open("/dev/full", "w") as full:
+        done = project.retrain(*options, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == expected and "Traceback" not in done.stderr
+
+
 def test_notebook_without_parameters_cell_is_named(project):
     path = project.folder / "notebooks" / "train.ipynb"
     path.write_text(path.read_text().replace('"parameters"', '"other"'))
     told = refused(project.retrain(), 1)
-    assert told.startswith("train.ipynb has no cells tagged `parameters`; tag the one cell")
+    assert told.startswith("train.ipynb has no cell tagged `parameters`; tag the one cell")
     assert not project.runs
 
 
@@ -274,6 +299,15 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
     assert {feature["name"]: feature["used"] for feature in contract["features"]}["patient"] is False
     assert "tuning 2 of 2: 0." in (project.runs[0] / "train.ipynb").read_text()
     assert project.retrain("verify", "own_data").returncode == 0
+
+
+def test_table_of_texts_alone_is_trained(project):
+    rows = [
+        f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 else 'no'}\n" for i in range(200)
+    ]
+    (project.folder / "texts.csv").write_text("colour,size,y\n" + "".join(rows))
+    done = project.retrain("--data", "texts.csv", "--target", "y", "-p", "n_estimators=5", "-p", "min_association=0")
+    assert done.returncode == 0, done.stderr
 
 
 def test_regression_is_recognised_and_scored(project):

@@ -50,7 +50,7 @@ def test_every_command_of_readme_is_accepted(command):
     options = pipeline.parse_options(words)
     if options.command is None and options.data == "breast_cancer":
         parameters = pipeline.collect_parameters(options)
-        pipeline.check_request(options, parameters["eda.ipynb"]["positive"])
+        pipeline.check_request(options, 0.2, parameters["eda.ipynb"]["positive"])
 
 
 def test_every_module_is_in_the_map():

@@ -57,7 +57,8 @@ def test_version_is_the_hash_of_graph_and_contract(run):
 def test_published_model_is_the_champion_with_every_file_of_its_run(run, home):
     version = content_version(run)
     assert find_champion("made") is None
-    publish_model(run, f"made:{version}", {"run": "r1"}, {"metrics": {"accuracy": 1.0}})
+    assert publish_model(run, f"made:{version}", {"run": "r1"}, {"metrics": {"accuracy": 1.0}}) is True
+    assert publish_model(run, f"made:{version}", {"run": "r2"}, {}) is False
     assert find_champion("made").tag == f"made:{version}" == load_model("made").tag
     stored = find_champion("made").path
     assert {path.name for path in stored.iterdir()} == {path.name for path in run.iterdir()} | {"model.yaml"}
