@@ -55,8 +55,10 @@ def retrain(options: argparse.Namespace) -> int:
     parameters = collect_parameters(options)
     told = parameters[EDA.name]
     table, floors, ceilings = check_request(options, told["holdout"], told.get("positive", ""))
+    from modeler.provenance import describe_provenance
+
     run = create_run(ROOT / "runs")
-    provenance = describe_provenance(table, parameters)
+    provenance = describe_provenance(table, [EDA, TRAIN], parameters)  # a notebook may be saved anew meanwhile
     with ThreadPoolExecutor(1) as background:
         background.submit(_import_gate)
         executions = execute(run, parameters, options.cell_timeout, progress)
@@ -86,18 +88,10 @@ def retrain(options: argparse.Namespace) -> int:
     return REJECTED if outcome.verdict == "rejected" else OK
 
 
-def describe_provenance(table, parameters: dict[str, dict]) -> dict:
-    """Note what the run is made from, before a notebook can be saved anew meanwhile."""
-    from modeler import provenance
-
-    return provenance.describe_provenance(table, [EDA, TRAIN], parameters)
-
-
 def execute(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> list:
     """Execute both notebooks with papermill, eda before train."""
-    from modeler import notebooks, store
+    from modeler import notebooks
 
-    store.check_writable()
     progress.say(f"execute    {EDA.name} and {TRAIN.name} in {_relative(run)}")
     with progress:
         return [
@@ -188,14 +182,15 @@ def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
 
 
 def check_request(options: argparse.Namespace, holdout: float, positive: str):
-    """Load the data and hold the options that speak of them to it, before any kernel starts."""
+    """Load the data, hold the options to them, and see that the store can be written, before any kernel starts."""
     from modeler.contract import class_key, list_classes
     from modeler.data import check_split, load_table, slugify, split_rows
     from modeler.metrics import check_bounds
+    from modeler.store import check_writable
 
     if options.name and options.name != slugify(options.name):
         raise UsageError(
-            f"--name {options.name}: a model's name is of a-z, 0-9 and _, such as {slugify(options.name) or 'orders'}"
+            f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {slugify(options.name) or 'orders'}"
         )
     table = load_table(options.data, options.target or "")
     if options.split_by == table.target:
@@ -206,7 +201,9 @@ def check_request(options: argparse.Namespace, holdout: float, positive: str):
     if positive and (len(keys) != 2 or positive not in keys):
         among = f"one of {' and '.join(keys)}" if len(keys) == 2 else f"left out: {table.target!r} has not two classes"
         raise UsageError(f"-p positive={positive}: the class looked for must be {among}")
-    return table, check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
+    floors, ceilings = check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
+    check_writable()
+    return table, floors, ceilings
 
 
 def create_run(runs: Path) -> Path:

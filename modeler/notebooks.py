@@ -169,10 +169,8 @@ def _make_engine(progress: _Progress, timeout: int):
                 progress.start_cell(nb_man.nb.cells, cell_index)
                 _start(cell, cell_index)
 
-            nb_man.nb.metadata.papermill |= {
-                "input_path": progress.name,
-                "output_path": progress.name,
-            }  # not this machine's
+            paths = dict.fromkeys(("input_path", "output_path"), progress.name)  # papermill's are of this machine
+            nb_man.nb.metadata.papermill |= paths
             nb_man.cell_start = start_cell
             client = PapermillNotebookClient(
                 nb_man,
@@ -180,6 +178,7 @@ def _make_engine(progress: _Progress, timeout: int):
                 kernel_name=kernel_name,
                 timeout=timeout,
                 startup_timeout=120,
+                iopub_timeout=60,  # nbclient's own 4 s are short on a busy machine
             )
             return client.execute(env=_kernel_environment(hash_seed=0), stderr=subprocess.DEVNULL)
 
@@ -249,7 +248,8 @@ def _check_replay(replay: _Replay) -> int:
             )
     compared = sum(cell["outcome"] == COMPARED for cell in cells)
     if not compared or len(cells) < replay.expected:
-        reason = "there is nothing to compare" if cells else f"nbval did not run (see {replay.log})"
+        ended = len(cells) == replay.expected
+        reason = "there is nothing to compare" if ended else f"nbval did not get to its end (see {replay.log})"
         raise ModelerError(
             f"{name} is not proven: {compared} of {replay.expected} cells were compared, {reason}. {where}"
         )

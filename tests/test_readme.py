@@ -45,7 +45,8 @@ def test_commands_of_readme_are_those_of_help(capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_readme_is_accepted(command):
+def test_every_command_of_readme_is_accepted(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
     _, *words = shlex.split(command, comments=True)
     options = pipeline.parse_options(words)
     if options.command is None and options.data == "breast_cancer":
