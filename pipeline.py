@@ -20,6 +20,7 @@ from modeler.progress import Progress
 
 ROOT = Path(__file__).resolve().parent
 EDA, TRAIN = ROOT / "notebooks" / "eda.ipynb", ROOT / "notebooks" / "train.ipynb"
+NEEDS = {EDA: ["data", "target", "split_by", "holdout", "out"], TRAIN: ["data", "out"]}  # parameters it relies on
 WRITES = {EDA: ["contract.json"], TRAIN: ["model.onnx", "model.skops", "metrics.json"]}
 RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -55,6 +56,7 @@ def retrain(options: argparse.Namespace) -> int:
     parameters = collect_parameters(options)
     told = parameters[EDA.name]
     table, floors, ceilings = check_request(options, told["holdout"], told.get("positive", ""))
+
     from modeler.provenance import describe_provenance
 
     run = create_run(ROOT / "runs")
@@ -173,6 +175,12 @@ def verify(options: argparse.Namespace) -> int:
 def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
     """Every parameter of each notebook, defaults and overrides, typed and checked."""
     known = {path.name: read_parameters(path) for path in (EDA, TRAIN)}
+    for path, names in NEEDS.items():
+        if missing := [name for name in names if name not in known[path.name]]:
+            raise ModelerError(
+                f"{path.name} lacks the parameter {missing[0]}, which the pipeline relies on; "
+                "restore its line in the cell tagged `parameters`"
+            )
     given = check_parameters(options.param, known, RESERVED)
     data = str(Path(options.data).expanduser().resolve()) if Path(options.data).suffix else options.data
     given |= {"data": data, "target": options.target or "", "split_by": options.split_by or "", "out": "."}

@@ -197,6 +197,12 @@ def test_notebook_without_parameters_cell_is_named(project):
     assert not project.runs
 
 
+def test_parameter_that_the_pipeline_relies_on_is_missed(project):
+    project.edit_cell("eda.ipynb", "holdout: float", lambda source: source.replace("holdout: float", "share: float"))
+    told = refused(project.retrain(), 1)
+    assert told.startswith("eda.ipynb lacks the parameter holdout, which the pipeline relies on; restore its line")
+
+
 def test_runs_that_cannot_be_written_are_named(project):
     (project.folder / "runs").write_text("in the way")
     told = refused(project.retrain(), 1)
