@@ -258,7 +258,7 @@ def test_interrupt_leaves_no_kernel(tmp_path, moment):
     assert any("ipykernel" in " ".join(child.cmdline()) for child in family)
     process.send_signal(2)
     assert process.wait(timeout=30) != 0
-    gone, alive = psutil.wait_procs(family, timeout=5)
+    gone, alive = psutil.wait_procs(family, timeout=15)
     assert not alive and len(gone) == len(family)
 
 

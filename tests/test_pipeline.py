@@ -342,7 +342,7 @@ def test_interrupt_stops_everything_and_stores_nothing(project, sent):
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in told
     assert "pipeline.py: interrupted" in told
-    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not psutil.wait_procs(family, timeout=15)[1]
     assert project.stored == []
 
 
