@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from modeler import ModelerError, UsageError
-from modeler.notebooks import CELL_TIMEOUT
+from modeler.notebooks import CELL_TIMEOUT, execute_notebook, export_html, reproduce_notebooks
 from modeler.parameters import check_parameters, read_parameters
 from modeler.progress import Progress
 
@@ -92,31 +92,24 @@ def retrain(options: argparse.Namespace) -> int:
 
 def execute(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> list:
     """Execute both notebooks with papermill, eda before train."""
-    from modeler import notebooks
-
     progress.say(f"execute    {EDA.name} and {TRAIN.name} in {_relative(run)}")
     with progress:
         return [
-            notebooks.execute_notebook(path, run, parameters[path.name], WRITES[path], progress, timeout)
-            for path in (EDA, TRAIN)
+            execute_notebook(path, run, parameters[path.name], WRITES[path], progress, timeout) for path in (EDA, TRAIN)
         ]
 
 
 def export_pages(executions: list) -> None:
     """Write both executed notebooks as HTML pages."""
-    from modeler.notebooks import export_html
-
     for execution in executions:
         export_html(execution.path)
 
 
 def reproduce(run: Path, executions: list, timeout: int, progress: Progress) -> list[int]:
     """Execute the executed notebooks again with nbval and compare; how many cells of each were."""
-    from modeler import notebooks
-
     progress.say("reproduce  both again, side by side; every output and file is compared")
     with progress:
-        return notebooks.reproduce_notebooks(executions, run, progress, timeout)
+        return reproduce_notebooks(executions, run, progress, timeout)
 
 
 def judge(run: Path, table, parameters: dict[str, dict], floors: dict, ceilings: dict, progress: Progress):

@@ -93,8 +93,9 @@ def slugify(text: str) -> str:
 def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
     """Deal rows to the hold-out by a hash of their content, so that new rows never move an old one across.
 
-    That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that
-    share its value stay on one side. The share that is held out is `holdout` in expectation.
+    That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows
+    are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that share its
+    value stay on one side. The share that is held out is `holdout` in expectation.
 
     Returns
     -------

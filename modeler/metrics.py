@@ -49,13 +49,13 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
     precision, recall, _, support = metrics.precision_recall_fscore_support(
         truth, labels, labels=keys, zero_division=0.0
     )
-    everywhere = support.min() > 0
+    codes, everywhere = encode_classes(truth, keys), support.min() > 0
     return {
         "accuracy": float(metrics.accuracy_score(truth, labels)),
         "balanced_accuracy": float(recall[support > 0].mean()),
-        "roc_auc": measure_roc_auc(probabilities, encode_classes(truth, keys)) if everywhere else None,
+        "roc_auc": measure_roc_auc(probabilities, codes) if everywhere else None,
         "f1_macro": float(metrics.f1_score(truth, labels, labels=keys, average="macro", zero_division=0.0)),
-        "log_loss": _measure_log_loss(probabilities, encode_classes(truth, keys)),
+        "log_loss": _measure_log_loss(probabilities, codes),
         **{f"recall:{key}": float(value) if n else None for key, value, n in zip(keys, recall, support)},
         **{f"precision:{key}": float(value) for key, value in zip(keys, precision)},
     }
