@@ -20,6 +20,14 @@ MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts 
 SAME_ANSWER = 1e-5  # estimator against graph, absolute for probabilities, relative for values
 
 
+class NotFiniteError(ModelerError):
+    """The model answered NaN or Infinity; `rows` are the positions of these answers."""
+
+    def __init__(self, rows: list[int]):
+        super().__init__("the model answered NaN or Infinity; train it on data, and with settings, that give numbers")
+        self.rows = rows
+
+
 class Graph:
     """A loaded graph with the contract that says what goes in and what comes out.
 
@@ -41,21 +49,29 @@ class Graph:
             self._session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ModelerError(f"the graph cannot be loaded: {error}") from None
-        self._inputs = [put.name for put in self._session.get_inputs()]
         self._output = self._session.get_outputs()[-1].name
+        self._names = {
+            block: [feature["name"] for feature in used_features(contract) if (feature["type"] == "category") == text]
+            for block, text in (("numbers", False), ("categories", True))
+        }
 
-    def predict(self, columns: Mapping[str, Sequence]) -> np.ndarray:
+    def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
+        """Turn raw rows, one mapping each from column name to value, into what `encode_columns` returns."""
+        inputs = {}
+        if names := self._names["numbers"]:
+            inputs["numbers"] = np.array([[row[name] for name in names] for row in rows], dtype=np.float32)
+        if names := self._names["categories"]:
+            inputs["categories"] = np.stack([_name_categories([row[name] for row in rows]) for name in names], axis=1)
+        return inputs
+
+    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Probabilities of shape (rows, classes), or values of shape (rows,), in float32."""
-        inputs = encode_columns(columns, self.contract)
-        output = self._session.run([self._output], {name: inputs[name] for name in self._inputs})[0]
+        output = self._session.run([self._output], inputs)[0]
         return output if self.contract["target"]["classes"] else output.reshape(-1)
 
     def answer(self, rows: Sequence[Mapping]) -> list[dict]:
         """Answer raw rows, given as one mapping a row from column name to value."""
-        columns = {
-            feature["name"]: [row.get(feature["name"]) for row in rows] for feature in used_features(self.contract)
-        }
-        return decode_answers(self.predict(columns), self.contract)
+        return decode_answers(self.run(self.encode(rows)), self.contract)
 
 
 def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
@@ -144,21 +160,23 @@ def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
         Probabilities of shape (rows, classes), columns in the order of the contract's classes, or values (rows,).
     """
     target = contract["target"]
-    if not np.isfinite(output).all():
-        raise ModelerError("the model answered NaN or Infinity; train it on data, and with settings, that give numbers")
+    finite = np.isfinite(output)
+    if not finite.all():
+        raise NotFiniteError(np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist())
     if not target["classes"]:
         return [{"value": value} for value in np.asarray(output, dtype=float).tolist()]
-    probabilities = np.asarray(output, dtype=float).round(7).clip(0, 1)  # float32 sums can end at 1.0000001
+    probabilities = np.asarray(output, dtype=float).round(7)
+    probabilities = np.minimum(np.maximum(probabilities, 0), 1).tolist()  # float32 sums can end at 1.0000001
+    classes, keys = target["classes"], [class_key(label) for label in target["classes"]]
     if "positive" in target:
-        positive = target["classes"].index(target["positive"])
-        reaches = probabilities[:, positive] >= target["threshold"] - SAME_ANSWER
-        chosen = np.where(reaches, positive, 1 - positive)
+        positive = classes.index(target["positive"])
+        chosen = [
+            positive if row[positive] >= target["threshold"] - SAME_ANSWER else 1 - positive for row in probabilities
+        ]
     else:
-        chosen = (probabilities >= probabilities.max(axis=1, keepdims=True) - SAME_ANSWER).argmax(axis=1)
-    keys = [class_key(label) for label in target["classes"]]
+        chosen = [next(index for index, p in enumerate(row) if p >= max(row) - SAME_ANSWER) for row in probabilities]
     return [
-        {"label": target["classes"][index], "probabilities": dict(zip(keys, row))}
-        for index, row in zip(chosen.tolist(), probabilities.tolist())
+        {"label": classes[index], "probabilities": dict(zip(keys, row))} for index, row in zip(chosen, probabilities)
     ]
 
 

@@ -59,27 +59,28 @@ def find_champion(name: str) -> StoredModel | None:
     return StoredModel(f"{name}:{version}", folder / version) if (folder / version).is_dir() else None
 
 
-def load_model(tag: str) -> StoredModel:
-    """Find a model by NAME, NAME:latest or NAME:VERSION, and hold its content to its version.
-
-    Raises
-    ------
-    ModelerError
-        When there is no such model, or its graph or contract is not what the version was made from.
-    """
+def find_model(tag: str) -> StoredModel:
+    """Find a model by NAME, NAME:latest or NAME:VERSION, or raise a ModelerError that says how to make one."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml
 
     try:
         model = bentoml.models.get(tag)
     except (bentoml.exceptions.BentoMLException, ValueError, OSError):
+        name = tag.partition(":")[0]
+        options = "" if name == "breast_cancer" else f" --data FILE --target COLUMN --name {name}"
         raise ModelerError(
             f"there is no model {tag} in the store {store_home()}; `bentoml models list` shows what there is, "
-            "and `python pipeline.py` makes breast_cancer"
+            f"and `python pipeline.py{options}` makes one"
         ) from None
-    stored = StoredModel(str(model.tag), Path(model.path))
-    _check_content(stored)
-    return stored
+    return StoredModel(str(model.tag), Path(model.path))
+
+
+def load_model(tag: str) -> StoredModel:
+    """Find a model, and raise a ModelerError also where graph or contract are not what its version was made from."""
+    model = find_model(tag)
+    _check_content(model)
+    return model
 
 
 def check_writable() -> None:

@@ -107,6 +107,10 @@ def test_encoding_reads_frames_and_records_alike():
     assert np.array_equal(from_frame["numbers"], from_records["numbers"], equal_nan=True)
     assert np.array_equal(from_frame["categories"], from_records["categories"])
     assert "(missing)" in from_frame["categories"]
+    pipeline, X, contract = fit(table, CLASSIFIERS["logistic_regression"])
+    by_the_graph = Graph(convert_pipeline(pipeline, X), contract).encode(records)
+    assert np.array_equal(by_the_graph["numbers"], from_frame["numbers"], equal_nan=True)
+    assert np.array_equal(by_the_graph["categories"], from_frame["categories"])
 
 
 PRINT_HASH = """
