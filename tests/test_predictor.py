@@ -1,0 +1,117 @@
+"""A stored model at work: warnings, answers without end, golden rows that come first."""
+
+import json
+
+import pytest
+from test_graph import CLASSIFIERS, REGRESSORS, fit, make_table
+
+from modeler import ModelerError
+from modeler.body import RequestError
+from modeler.contract import read_json, write_json
+from modeler.data import raw_records
+from modeler.graph import convert_pipeline, decode_answers, describe_differences
+from modeler.predictor import Predictor
+from modeler.store import StoredModel, content_version
+
+
+@pytest.fixture(scope="module", params=["two", "several", "numbers", "booleans", "values"])
+def made(request, tmp_path_factory):
+    """A model of numbers, booleans and categories with gaps, as the store holds it."""
+    return store_model(tmp_path_factory.mktemp("model"), request.param)
+
+
+@pytest.fixture
+def two(tmp_path):
+    return store_model(tmp_path, "two")
+
+
+def store_model(folder, kind, estimator="random_forest", times=1):
+    table = make_table(kind)
+    if times != 1:
+        table.frame["y"] *= times
+    pipeline, X, contract = fit(table, (REGRESSORS if kind == "values" else CLASSIFIERS)[estimator])
+    (folder / "model.onnx").write_bytes(convert_pipeline(pipeline, X))
+    write_json(folder / "contract.json", contract)
+    output = pipeline.predict(X) if kind == "values" else pipeline.predict_proba(X)
+    rows = raw_records(table.frame.drop(columns="y"))
+    write_json(folder / "golden.json", {"rows": rows[:32], "answers": decode_answers(output, contract)[:32]})
+    for name in ("metrics", "provenance", "verdict"):
+        write_json(folder / f"{name}.json", {"of": name})
+    return StoredModel(f"made:{content_version(folder)}", folder)
+
+
+def answer(model, rows):
+    return json.loads(Predictor(model, 1000).answer(json.dumps(rows).encode()).body)
+
+
+def test_answers_are_the_estimators_for_every_kind_of_target(made):
+    Predictor(made, 1000).check_golden()
+    golden = made.read("golden.json")
+    given = answer(made, golden["rows"])
+    assert given["model"] == made.tag and len(given["predictions"]) == 32
+    for ours, theirs in zip(given["predictions"], golden["answers"], strict=True):
+        assert ours.keys() == {*theirs, "warnings"}
+        assert type(ours.get("label")) is type(theirs.get("label"))
+
+
+def test_each_row_is_answered_as_it_is_alone(made):
+    rows = made.read("golden.json")["rows"]
+    together = answer(made, rows)["predictions"]
+    alone = [given for row in rows for given in answer(made, [row])["predictions"]]
+    assert list(describe_differences(alone, together, made.read("contract.json"), 1e-6)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"class": 9}, "class 9 is outside the training range 0 to 8"),
+        ({"class": -0.5}, "class -0.5 is outside the training range 0 to 8"),
+        ({"class": 1e38}, "class 1e+38 is outside the training range 0 to 8"),
+        ({"1st colour": "mauve"}, "1st colour 'mauve' was not seen in training"),
+        ({"class": 0}, None),
+        ({"class": 8}, None),
+        ({"class": 3.7}, None),
+        ({"flag?": None}, None),
+        ({"1st colour": None, "mean area (mm²)": None}, None),
+    ],
+)
+def test_value_unlike_the_training_is_answered_with_a_warning(two, change, sentence):
+    rows = two.read("golden.json")["rows"][:3]
+    plain, warned, last = answer(two, [rows[0], rows[1] | change, rows[2]])["predictions"]
+    assert plain["warnings"] == last["warnings"] == [] and warned["warnings"] == ([sentence] if sentence else [])
+    assert warned["label"] in ("no", "yes")
+
+
+def test_warnings_are_counted_by_kind_and_labels_as_they_are_shown(two):
+    rows = two.read("golden.json")["rows"][:2]
+    body = json.dumps([rows[0] | {"class": 9, "1st colour": "mauve"}, rows[1] | {"class": 10}]).encode()
+    given = Predictor(two, 10).answer(body)
+    assert sorted(given.warnings) == ["outside_range", "outside_range", "unseen_category"]
+    assert given.rows == 2 and set(given.labels) <= {"no", "yes"}
+
+
+def test_row_without_a_finite_answer_is_a_fault_of_the_request(tmp_path):
+    model = store_model(tmp_path, "values", "logistic_regression", times=1e6)
+    rows = model.read("golden.json")["rows"][:3]
+    with pytest.raises(RequestError, match="1 of 2 rows have no finite answer") as refused:
+        answer(model, [rows[0], rows[1] | {"class": 3e38}])
+    assert refused.value.status == 400 and refused.value.answer["detail"][0]["row"] == 1
+
+
+def test_model_whose_golden_rows_differ_must_not_answer(two):
+    golden = two.read("golden.json")
+    golden["answers"][5]["probabilities"] = {"no": 0.123, "yes": 0.877}
+    write_json(two.path / "golden.json", golden)
+    with pytest.raises(ModelerError, match="differs from its golden rows: one row a request, row 5: "):
+        Predictor(two, 1000).check_golden()
+
+
+def test_model_is_described_by_what_is_stored_with_it(two):
+    described = Predictor(two, 10).describe()
+    assert described == {
+        "tag": two.tag,
+        "contract": read_json(two.path / "contract.json"),
+        **{name: {"of": name} for name in ("metrics", "provenance", "verdict")},
+    }
+    with pytest.raises(ModelerError, match="has no readable eda.html; retrain to get one"):
+        Predictor(two, 10).read_page("eda")
