@@ -150,18 +150,30 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Replay the golden rows of a stored model."""
+    """Replay the golden rows of a stored model, in the store or at a running service."""
+    from modeler.body import FORMS
     from modeler.golden import replay_golden
     from modeler.graph import Graph
+    from modeler.remote import RemoteService
     from modeler.store import GRAPH, load_model
 
-    model = load_model(options.model)
+    if options.url:
+        service = RemoteService(options.url)
+        model, place = load_model(service.tag), f" at {service.url}"
+        ways = {f"{form}, ": service.answer_in(form) for form in FORMS}
+    else:
+        model, place = load_model(options.model), ""
+        ways = {"": Graph(model.path / GRAPH, model.read("contract.json")).answer}
     contract, golden = model.read("contract.json"), model.read("golden.json")
-    differences = replay_golden(golden, contract, Graph(model.path / GRAPH, contract).answer)
+    differences = [
+        f"{way}{difference}" for way, answer in ways.items() for difference in replay_golden(golden, contract, answer)
+    ]
     if differences:
-        _print("\n  ".join([f"{model.tag} differs from its golden rows:", *differences]))
+        _print("\n  ".join([f"{model.tag}{place} differs from its golden rows:", *differences]))
         return FAILED
-    _print(f"{model.tag} answers its {len(golden['rows'])} golden rows as the estimator did, singly and as a batch")
+    forms = f" and in {len(ways)} forms" if len(ways) > 1 else ""
+    rows = len(golden["rows"])
+    _print(f"{model.tag}{place} answers its {rows} golden rows as the estimator did, singly, as a batch{forms}")
     return OK
 
 
@@ -248,7 +260,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; a mistake raises a UsageError."""
     parser = _Parser(
         prog="pipeline.py",
-        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG",
+        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --url URL",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EPILOG,
@@ -290,8 +302,12 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands", prog="pipeline.py")
-    command = commands.add_parser("verify", help="replay the golden rows of a stored model", description=verify.__doc__)
-    command.add_argument("model", metavar="MODEL_TAG", help="NAME, NAME:latest or NAME:VERSION")
+    command = commands.add_parser(
+        "verify", help="replay the golden rows of a stored model, there or at a service", description=verify.__doc__
+    )
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("model", metavar="MODEL_TAG", nargs="?", help="in the store: NAME, NAME:latest or NAME:VERSION")
+    where.add_argument("--url", metavar="URL", help="at a running service, in every form that a request may have")
     options = parser.parse_args(arguments)
     if options.command and arguments[0] != options.command:
         raise UsageError(

@@ -1,80 +1,72 @@
-"""The prediction service: POST /predict answers rows with the graph of the champion, or of the model `--arg` names."""
+"""The prediction service: POST /predict answers rows with the champion, or with the model that `--arg model=` names."""
 
-import json
+import gc
+import logging
 
 import bentoml
+from _bentoml_sdk import Service  # `bentoml.service` takes a class of service, but this one has no public name
 from pydantic import BaseModel, Field
-from starlette.responses import Response
+from pydantic_core import from_json, to_json
 
-from modeler import did_you_mean
-from modeler.contract import used_features
-from modeler.graph import Graph
-from modeler.store import GRAPH, load_model
-
-LARGEST = 3.4028234663852886e38  # a float32 holds
-Value = bool | int | float | str | None
-EXPECTED = {"number": "a number", "boolean": "true or false", "category": "a text"}
-TYPES = {"number": (int, float), "boolean": bool, "category": str}
+from modeler import ModelerError
+from modeler.front import Front
+from modeler.predictor import load_predictor
+from modeler.store import find_model
+from modeler.telemetry import Metrics
 
 
-class Arguments(BaseModel):
-    """What `bentoml serve --arg` takes."""
+class Arguments(BaseModel, extra="forbid"):
+    """What `bentoml serve --arg NAME=VALUE` sets."""
 
     model: str = Field("breast_cancer", description="NAME or NAME:VERSION of the model to serve")
+    max_rows: int = Field(10_000, ge=1, description="rows a request may have")
+    max_body: int = Field(16 * 2**20, ge=1, description="bytes a request's body may have")
+    workers: int = Field(1, ge=1, description="processes that answer")
+    grace: int = Field(10, ge=1, description="seconds after SIGTERM in which requests in flight are answered")
 
 
+log = logging.getLogger("bentoml.prediction")
 arguments = bentoml.use_arguments(Arguments)
 
 
-@bentoml.service(name=arguments.model.partition(":")[0])
+class FrontedService(Service):
+    """A BentoML service whose requests come through our front first."""
+
+    def to_asgi(self, is_main: bool = True):
+        metrics = Metrics(self.name, self.bento.tag.version if self.bento else "not available")
+        app = super().to_asgi(is_main)
+        return Front(app, bentoml.get_current_service, metrics, arguments.max_body, arguments.grace)
+
+
+@bentoml.service(
+    name=arguments.model.partition(":")[0],
+    service_class=FrontedService,
+    workers=arguments.workers,
+    metrics={"enabled": False},  # the front counts, under the same names
+    logging={"access": {"enabled": False}},  # the front logs
+)
 class Prediction:
     """Answers rows of the data a model was trained on."""
 
     def __init__(self):
-        self.model = load_model(arguments.model)
-        self.contract = self.model.read("contract.json")
-        self.graph = Graph(self.model.path / GRAPH, self.contract)
+        self.predictor, self.fault = None, None
+        try:
+            self.predictor = load_predictor(arguments.model, arguments.max_rows)
+        except ModelerError as error:
+            self.fault = str(error)
+            log.error("%s", self.fault)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: collections need not look at it
+
+    @bentoml.on_deployment
+    def check_model() -> None:
+        """End `bentoml serve` with one sentence where there is no such model."""
+        try:
+            find_model(arguments.model)
+        except ModelerError as error:
+            raise SystemExit(str(error)) from None
 
     @bentoml.api(route="/predict")
-    async def predict(self, rows: list[dict[str, Value]], /):
-        """Answer records: one JSON object a row, from column name to value."""
-        if faults := list_faults(rows, self.contract):
-            return _answer_json({"error": f"{len(faults)} values cannot be used", "detail": faults}, 400)
-        answers = [answer | {"warnings": []} for answer in self.graph.answer(rows)]
-        return _answer_json({"model": self.model.tag, "predictions": answers})
-
-
-def list_faults(rows: list[dict], contract: dict) -> list[dict]:
-    """Every missing, unknown or mistyped value of a request."""
-    if not rows:
-        return [_describe_fault(None, None, "there are no rows; send at least one")]
-    used, known = used_features(contract), {feature["name"] for feature in contract["features"]}
-    faults = []
-    for number, row in enumerate(rows):
-        for name in row.keys() - known:
-            faults.append(_describe_fault(number, name, f"unknown column{did_you_mean(name, known)}", row[name]))
-        for feature in used:
-            name, value = feature["name"], row.get(feature["name"])
-            if name not in row:
-                faults.append(_describe_fault(number, name, "missing column"))
-            elif value is None and not feature["missing"]:
-                faults.append(_describe_fault(number, name, "null, which training had none of"))
-            elif value is not None and not _is_a(value, feature["type"]):
-                faults.append(_describe_fault(number, name, f"must be {EXPECTED[feature['type']]}", value))
-    return faults
-
-
-def _describe_fault(row: int | None, field: str | None, message: str, value: Value = None) -> dict:
-    strict = value is None or isinstance(value, bool | str) or abs(value) <= LARGEST
-    return {"row": row, "field": field, "message": message, "value": value if strict else str(value)}
-
-
-def _answer_json(content: dict, status: int = 200) -> Response:
-    """Strict JSON in plain ASCII, which any text of a request survives."""
-    return Response(json.dumps(content, allow_nan=False), status, media_type="application/json")
-
-
-def _is_a(value: Value, kind: str) -> bool:
-    if isinstance(value, bool) != (kind == "boolean"):
-        return False
-    return isinstance(value, TYPES[kind]) and (kind != "number" or abs(value) <= LARGEST)
+    def predict(self, rows: list[dict], /) -> dict:
+        """Answer records; over HTTP the front does, which takes the other forms of a body too."""
+        return from_json(self.predictor.answer(to_json(rows)).body)

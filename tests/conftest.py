@@ -1,11 +1,16 @@
-"""Real projects, runs and stores in temporary folders."""
+"""Real projects, runs, stores and services in temporary folders."""
 
 import fcntl
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -60,6 +65,69 @@ class Project:
         cell.source = cell.source if new_source is None else new_source(cell.source)
         cell.metadata.tags = cell.metadata.get("tags", []) + (tags or [])
         nbformat.write(content, path)
+
+
+class Serving:
+    """A real `bentoml serve` process of a project, stopped at the end of a with block."""
+
+    def __init__(self, project: Project, log: Path, *arguments: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url, self._log = f"http://127.0.0.1:{self.port}", log
+        command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        for argument in arguments:
+            command += ["--arg", argument]
+        with open(log, "w") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=project.folder,
+                env=project.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> "Serving":
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/livez", timeout=1).close()
+                return self
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.__exit__()
+                    raise AssertionError(self._log.read_text()) from None
+                time.sleep(0.1)
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+
+    def ask(self, path: str, body: bytes | None = None, method: str | None = None, **headers):
+        """Status, headers and body of an answer; `content_type` and the like become headers."""
+        request = urllib.request.Request(self.url + path, body, method=method)
+        for name, value in ({"content_type": "application/json"} | headers).items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    def predict(self, body) -> tuple[int, dict]:
+        """Status and content of the answer to a body, which is bytes or becomes JSON."""
+        status, _, answer = self.ask("/predict", body if isinstance(body, bytes) else json.dumps(body).encode())
+        return status, json.loads(answer, parse_constant=pytest.fail)
+
+    @property
+    def log_lines(self) -> list[dict]:
+        """The JSON lines of the log so far."""
+        return [json.loads(line) for line in self._log.read_text("utf-8").splitlines() if line.startswith("{")]
 
 
 @pytest.fixture

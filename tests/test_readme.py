@@ -7,6 +7,10 @@ import pytest
 from conftest import ROOT
 
 import pipeline
+from modeler.openapi import describe_api
+from service import Arguments
+
+CONTRACT = {"name": "a", "rows": 1, "features": [], "target": {"name": "y", "classes": None}}
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"python (pipeline\.py[^`\n]*)", README)
@@ -34,8 +38,18 @@ def test_ci_runs_the_test_command_of_readme():
 
 def test_options_of_readme_are_those_of_help(capsys):
     shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", help_text(capsys))) - {"-h", "--help"}
-    table = README[README.index("| option | meaning |") : README.index("`python pipeline.py verify MODEL_TAG`")]
+    table = README[README.index("| option | meaning |") : README.index("Exit status:")]
     assert set(re.findall(r"`(--?[a-z][a-z-]*)", table)) == shown
+
+
+def test_settings_and_routes_of_readme_are_those_of_the_service():
+    table = README[README.index("| `--arg` | meaning |") : README.index("Every request is one JSON line")]
+    defaults = {name: str(field.default) for name, field in Arguments.model_fields.items()}
+    assert set(re.findall(r"`([a-z_]+)=", table)) == set(defaults)
+    for name, default in defaults.items():
+        assert re.search(rf"\b{default}\b", table), name
+    described = describe_api("a:b", CONTRACT, 1, 1)["paths"]
+    assert set(re.findall(r"`(?:POST )?(/[a-z/.]*)`", README)) == {*described, "/", "/docs.json"}
 
 
 def test_commands_of_readme_are_those_of_help(capsys):
@@ -56,7 +70,7 @@ def test_every_command_of_readme_is_accepted(command, tmp_path, monkeypatch):
 
 def test_every_module_is_in_the_map():
     for path in sorted((ROOT / "modeler").iterdir()):
-        if path.suffix in (".py", ".mplstyle") and path.name != "__init__.py":
+        if path.suffix in (".py", ".mplstyle", ".html") and path.name != "__init__.py":
             assert re.search(rf"`(modeler/)?{re.escape(path.name)}`", README), path.name
 
 

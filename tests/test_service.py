@@ -1,146 +1,131 @@
-"""The service, as a real `bentoml serve` process."""
+"""The service, as a real `bentoml serve` process asked over HTTP."""
 
-import itertools
+import http.client
 import json
-import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
+import bentoml
 import pytest
-from conftest import ROOT
+from conftest import QUICK, ROOT, Project, Serving
 from sklearn.datasets import load_breast_cancer
 
+from modeler.body import write_forms
 from modeler.data import load_table, split_rows
+from modeler.openapi import PAGES
 
 
 @pytest.fixture(scope="module")
-def url(retrained, tmp_path_factory):
-    project, _ = retrained
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = open(tmp_path_factory.mktemp("serve") / "log", "w+")
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=project.folder, env=project.environment, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log.seek(0) or log.read()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def service(retrained, tmp_path_factory):
+    with Serving(retrained[0], tmp_path_factory.mktemp("serve") / "log", "max_body=9000000") as serving:
+        yield serving
 
 
-def post(url, body):
-    request = urllib.request.Request(f"{url}/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+@pytest.fixture(scope="module")
+def golden(retrained):
+    return json.loads((retrained[0].runs[0] / "golden.json").read_text())
 
 
-def test_held_out_rows_are_answered_one_at_a_time_as_the_notebook_scored_them(url, retrained):
+@pytest.fixture(scope="module")
+def row(golden):
+    return golden["rows"][0]
+
+
+def copy_of(retrained, folder):
+    """A project with a store of its own that may be damaged."""
+    project = Project(folder)
+    shutil.copytree(retrained[0].store, project.store)
+    return project
+
+
+# What it answers
+
+
+def test_held_out_rows_are_answered_one_at_a_time_as_the_notebook_scored_them(service, retrained):
     _, result = retrained
     table = load_table("breast_cancer")
     rows = table.frame[split_rows(table.frame, 0.2)]
     records = rows.drop(columns="diagnosis").to_dict("records")
-    answers = [post(url, [record])[1]["predictions"][0] for record in records]
+    answers = [service.predict(record)[1]["predictions"][0] for record in records]
     right = sum(answer["label"] == truth for answer, truth in zip(answers, rows["diagnosis"]))
     assert right / len(rows) == pytest.approx(result["metrics"]["accuracy"])
     found = sum(answer["label"] == "malignant" == truth for answer, truth in zip(answers, rows["diagnosis"]))
     assert found / (rows["diagnosis"] == "malignant").sum() == pytest.approx(result["metrics"]["recall:malignant"])
 
 
-def test_label_is_the_one_scikit_learn_gives_the_row(url):
+def test_label_is_the_one_scikit_learn_gives_the_row(service):
     bunch = load_breast_cancer(as_frame=True)
-    status, answer = post(url, bunch.data.to_dict("records"))
+    status, answer = service.predict(bunch.data.to_dict("records"))
     assert status == 200
     expected = bunch.target_names[bunch.target]
-    same = sum(given["label"] == label for given, label in zip(answer["predictions"], expected))
+    same = sum(given["label"] == label for given, label in zip(answer["predictions"], expected, strict=True))
     assert same / len(expected) > 0.95
 
 
-def test_answer_names_the_model_and_has_a_probability_for_each_class(url, retrained):
-    project, result = retrained
-    golden = json.loads((project.runs[0] / "golden.json").read_text())
-    status, answer = post(url, golden["rows"])
-    assert status == 200 and answer["model"] == result["model"]
+def test_answer_names_the_model_and_has_a_probability_for_each_class(service, retrained, golden):
+    status, answer = service.predict(golden["rows"])
+    assert status == 200 and answer["model"] == retrained[1]["model"]
     for given, expected in zip(answer["predictions"], golden["answers"], strict=True):
-        assert given["label"] == expected["label"] and given["warnings"] == []
+        assert given["label"] == expected["label"]
         assert given["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
 
 
-def test_dropped_columns_may_be_left_out(url, retrained):
-    project, _ = retrained
-    contract = json.loads((project.runs[0] / "contract.json").read_text())
-    golden = json.loads((project.runs[0] / "golden.json").read_text())
+@pytest.mark.parametrize("form", ["records", "columns", "indexed columns"])
+def test_every_form_has_the_same_answer(service, golden, form):
+    assert service.predict(write_forms(golden["rows"])[form]) == service.predict(golden["rows"])
+
+
+def test_request_of_the_article_is_answered(service, row):
+    body = load_table("breast_cancer").frame.drop(columns="diagnosis").head(2).to_json()
+    status, answer = service.predict(body.encode())
+    assert status == 200 and [given["label"] for given in answer["predictions"]] == ["malignant", "malignant"]
+
+
+def test_row_alone_is_answered_as_in_a_batch_and_order_is_kept(service, golden):
+    together = service.predict(golden["rows"])[1]["predictions"]
+    alone = [service.predict(row)[1]["predictions"][0] for row in golden["rows"]]
+    assert [given["label"] for given in alone] == [given["label"] for given in together]
+    for ours, theirs in zip(alone, together):
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-6)
+    assert service.predict(golden["rows"][::-1])[1]["predictions"] == together[::-1]
+
+
+def test_dropped_columns_may_be_left_out(service, retrained, golden):
+    contract = json.loads((retrained[0].runs[0] / "contract.json").read_text())
     used = {feature["name"] for feature in contract["features"] if feature["used"]}
     lean = [{name: value for name, value in row.items() if name in used} for row in golden["rows"]]
-    assert post(url, lean) == post(url, golden["rows"])
+    assert service.predict(lean) == service.predict(golden["rows"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mean radius": None}, "null, which training had none of"),
-        ({"mean radius": "14.4"}, "must be a number"),
-        ({"mean radius": True}, "must be a number"),
-        ({"mean radius": float("nan")}, "must be a number"),
-        ({"mean radius": 1e39}, "must be a number"),
-        ({"mean radius": 10**400}, "must be a number"),
-        ({"extra": float("nan")}, "unknown column"),
-        ({"\ud800": "\ud800"}, "unknown column"),
-        ({"mean radus": 1.0}, "unknown column; did you mean 'mean radius'?"),
-    ],
-)
-def test_wrong_value_is_named(url, retrained, change, message):
-    project, _ = retrained
-    golden = json.loads((project.runs[0] / "golden.json").read_text())
-    status, answer = post(url, [golden["rows"][0], golden["rows"][1] | change])
-    assert status == 400
-    assert [(fault["row"], fault["field"], fault["message"]) for fault in answer["detail"]] == [(1, *change, message)]
+def test_ten_thousand_rows_are_answered_and_no_more(service, row):
+    lean = {name: round(value, 1) for name, value in row.items()}
+    status, answer = service.predict(write_forms([lean] * 10_000)["columns"])
+    assert status == 200 and len(answer["predictions"]) == 10_000
+    status, answer = service.predict(write_forms([lean] * 10_001)["columns"])
+    assert status == 413 and answer["error"] == "10001 rows are too many; send at most 10000 a request"
 
 
-def test_missing_columns_and_rows_are_named(url):
-    status, answer = post(url, [{}])
-    assert status == 400 and len(answer["detail"]) == 25
-    assert {fault["message"] for fault in answer["detail"]} == {"missing column"}
-    assert post(url, [])[0] == 400
+def test_value_outside_the_training_range_is_answered_with_a_warning(service, row):
+    status, answer = service.predict([row, row | {"mean radius": 100}])
+    assert status == 200 and answer["predictions"][0]["warnings"] == []
+    assert answer["predictions"][1]["warnings"] == ["mean radius 100 is outside the training range 6.981 to 28.11"]
 
 
-def test_service_without_a_model_says_how_to_make_one(project):
-    command = [sys.executable, "-m", "bentoml", "serve", "--port", "0"]
-    settings = {
-        "cwd": project.folder,
-        "env": project.environment,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-    }
-    process = subprocess.Popen(command, **settings, text=True, start_new_session=True)
-    try:
-        sentence = "there is no model breast_cancer in the store"
-        (told,) = [line for line in itertools.islice(process.stdout, 200) if sentence in line][:1]
-        assert "`python pipeline.py` makes breast_cancer" in told
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # BentoML starts the worker again and again
-        process.wait()
+def test_bentoml_client_is_answered(service, golden):
+    with bentoml.SyncHTTPClient(service.url) as client:
+        assert client.predict(golden["rows"]) == service.predict(golden["rows"])[1]
 
 
-def test_snippet_of_readme_posts_one_row(url):
+def test_snippet_of_readme_posts_one_row(service):
     snippet = (ROOT / "README.md").read_text("utf-8").partition("```python\n")[2].partition("```")[0]
-    *lines, request = snippet.strip().replace("http://localhost:3000", url).splitlines()
+    *lines, request = snippet.strip().replace("http://localhost:3000", service.url).splitlines()
     scope = {}
     exec("\n".join(lines), scope)
     answer = eval(request, scope)
@@ -148,3 +133,499 @@ def test_snippet_of_readme_posts_one_row(url):
     assert [given["label"] for given in answer["predictions"]] == [
         scope["load_table"]("breast_cancer").frame["diagnosis"][0]
     ]
+
+
+# What it refuses
+
+RADIUS = "must be a number; in training 6.981 to 28.11"
+FINITE = "must be a finite number; in training 6.981 to 28.11"
+FLOAT32 = "must be a number of at most 3.4e+38, the most that a float32 holds"
+RECORD = "a row must be an object from column name to value"
+FORM = "the body must be a list of records, one record or an object of columns"
+NO_ROWS = "there are no rows; send at least one"
+NOT_JSON = "the body is not JSON: "
+NOTHING = "there is nothing at this path"
+
+
+def swap(row, name="mean radius", text="1"):
+    """A record with one value written by hand."""
+    return json.dumps([row | {name: "@@"}]).replace('"@@"', text).encode()
+
+
+WRONG_BODIES = [
+    # body made from a right row, status, row, field, message
+    (lambda row: swap(row, text='"14.4"'), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text='""'), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="true"), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="false"), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="null"), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="[14.4]"), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text='{"0": 14.4}'), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="NaN"), 400, 0, "mean radius", FINITE),
+    (lambda row: swap(row, text="Infinity"), 400, 0, "mean radius", FINITE),
+    (lambda row: swap(row, text="-Infinity"), 400, 0, "mean radius", FINITE),
+    (lambda row: swap(row, text="1e999"), 400, 0, "mean radius", FINITE),
+    (lambda row: swap(row, text="1e39"), 400, 0, "mean radius", FLOAT32),
+    (lambda row: swap(row, text="-1e39"), 400, 0, "mean radius", FLOAT32),
+    (lambda row: swap(row, text="1" + "0" * 400), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="1" * 5000), 400, None, None, NOT_JSON + "number out of range"),
+    (lambda row: swap(row, text="01"), 400, None, None, NOT_JSON),
+    (lambda row: swap(row, text="0x1F"), 400, None, None, NOT_JSON),
+    (lambda row: swap(row, text="'14'"), 400, None, None, NOT_JSON),
+    (lambda row: swap(row, text="14,4"), 400, None, None, NOT_JSON),
+    (lambda row: swap(row, "extra"), 400, 0, "extra", "unknown column"),
+    (lambda row: swap(row, "mean radus"), 400, 0, "mean radus", "unknown column; did you mean 'mean radius'?"),
+    (lambda row: swap(row, "Mean Radius"), 400, 0, "Mean Radius", "unknown column; did you mean 'mean radius'?"),
+    (lambda row: swap(row, ""), 400, 0, "", "unknown column"),
+    (
+        lambda row: swap(row, "diagnosis"),
+        400,
+        0,
+        "diagnosis",
+        "this is the column that the model predicts; leave it out",
+    ),
+    (lambda row: [row, {n: v for n, v in row.items() if n != "mean radius"}], 400, 1, "mean radius", "missing column"),
+    (lambda row: [row, row, 5], 400, 2, None, RECORD),
+    (lambda row: [row, None], 400, 1, None, RECORD),
+    (lambda row: [[*row.values()]], 400, 0, None, RECORD),
+    (lambda row: [row, [row]], 400, 1, None, RECORD),
+    (lambda row: {"rows": [row]}, 400, None, None, None),
+    (lambda row: {"data": row}, 400, None, None, None),
+    (lambda row: [], 400, None, None, NO_ROWS),
+    (lambda row: dict.fromkeys(row, []), 400, None, None, NO_ROWS),
+    (lambda row: dict.fromkeys(row, {}), 400, None, None, NO_ROWS),
+    (lambda row: write_forms([row, row])["columns"] | {"mean radius": [14.4]}, 400, 1, "mean radius", "missing column"),
+    (
+        lambda row: write_forms([row, row])["columns"] | {"mean radius": 14.4},
+        400,
+        None,
+        "mean radius",
+        "must be a list",
+    ),
+    (
+        lambda row: write_forms([row])["indexed columns"] | {"mean texture": {"7": 1}},
+        400,
+        0,
+        "mean texture",
+        "missing column",
+    ),
+    (lambda row: {}, 400, 0, "mean radius", "missing column"),
+    (lambda row: 5, 400, None, None, FORM),
+    (lambda row: "text", 400, None, None, FORM),
+    (lambda row: None, 400, None, None, FORM),
+    (lambda row: True, 400, None, None, FORM),
+    (lambda row: b"", 400, None, None, NOT_JSON),
+    (lambda row: b"mean radius=14", 400, None, None, NOT_JSON),
+    (lambda row: json.dumps([row])[:-1].encode(), 400, None, None, NOT_JSON),
+    (lambda row: json.dumps([row]).encode() + b"x", 400, None, None, NOT_JSON),
+    (lambda row: b'[{"mean radius": "\xff"}]', 400, None, None, NOT_JSON),
+    (lambda row: b'[{"\\ud800": 1}]', 400, None, None, NOT_JSON),
+    (lambda row: json.dumps([row]).encode("utf-16"), 400, None, None, NOT_JSON),
+    (lambda row: b"[" * 100_000, 400, None, None, NOT_JSON + "recursion limit exceeded"),
+    (lambda row: b" " * 9_000_001, 413, None, None, "the body is too large; send at most 9000000 bytes a request"),
+]
+
+
+@pytest.mark.parametrize(("make", "status", "row_number", "field", "message"), WRONG_BODIES)
+def test_wrong_body_is_answered_with_its_fault(service, row, make, status, row_number, field, message):
+    given, answer = service.predict(make(row))
+    assert given == status and answer.keys() == {"error", "detail"} and answer["error"]
+    for fault in answer["detail"]:
+        assert fault.keys() == {"row", "field", "message", "value"}
+    if message:
+        fault = answer["detail"][0]
+        assert (fault["row"], fault["field"]) == (row_number, field)
+        assert fault["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status", "message"),
+    [
+        ("/predict", {"method": "GET"}, 405, "/predict answers POST only"),
+        ("/predict", {"method": "PUT", "body": b"[]"}, 405, "/predict answers POST only"),
+        ("/predict", {"method": "DELETE"}, 405, "/predict answers POST only"),
+        ("/model", {"method": "POST", "body": b"{}"}, 405, "/model answers GET and HEAD only"),
+        ("/livez", {"method": "POST", "body": b"{}"}, 405, "/livez answers GET and HEAD only"),
+        ("/metrics", {"method": "PATCH", "body": b"{}"}, 405, "/metrics answers GET and HEAD only"),
+        ("/predict/", {"body": b"[]"}, 404, f"{NOTHING}; did you mean '/predict'?"),
+        ("/predit", {"body": b"[]"}, 404, f"{NOTHING}; did you mean '/predict'?"),
+        ("/", {"method": "POST", "body": b"[]"}, 405, "/ answers GET and HEAD only"),
+        ("/notebooks/secret", {}, 404, NOTHING),
+        ("/notebooks/../../etc/passwd", {}, 404, NOTHING),
+        ("/static_content/nothing.js", {}, 404, NOTHING),
+        ("/static_content/%2e%2e/%2e%2e/containers.py", {}, 404, NOTHING),
+        ("/%00%ff", {}, 404, NOTHING),
+        ("/predict", {"body": b"[]", "content_type": "text/plain"}, 415, "the body must be JSON: send the header"),
+        (
+            "/predict",
+            {"body": b"a=1", "content_type": "application/x-www-form-urlencoded"},
+            415,
+            "the body must be JSON",
+        ),
+        ("/predict", {"body": b"x", "content_type": "application/vnd.bentoml+pickle"}, 415, "the body must be JSON"),
+        (
+            "/predict",
+            {"body": b"[]", "content_type": "application/json; charset=latin-1"},
+            415,
+            "the body must be JSON",
+        ),
+        ("/predict", {"body": b"[]", "content_encoding": "gzip"}, 415, "the body must not be compressed"),
+    ],
+)
+def test_wrong_request_is_answered_in_the_same_shape(service, path, asked, status, message):
+    given, headers, body = service.ask(path, **asked)
+    answer = json.loads(body)
+    assert given == status and answer["error"].startswith(message)
+    assert answer["detail"] == [
+        {"row": None, "field": None, "message": answer["error"], "value": answer["detail"][0]["value"]}
+    ]
+    assert headers["content-type"] == "application/json"
+    assert (headers["allow"] is not None) == (status == 405)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"])
+def test_json_by_its_other_names_is_taken(service, row, kind):
+    assert service.ask("/predict", json.dumps(row).encode(), content_type=kind)[0] == 200
+
+
+def test_body_without_length_is_refused_when_it_grows_too_large(service):
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    part = b" " * 1_000_000
+    connection.request("POST", "/predict", iter([part] * 10), {"content-type": "application/json"}, encode_chunked=True)
+    answer = connection.getresponse()
+    assert answer.status == 413 and json.load(answer)["error"].startswith("the body is too large")
+
+
+def test_wrong_requests_beside_good_ones_harm_none(service, golden, row):
+    expected = service.predict(golden["rows"])
+    wrong = [make(row) for make, *_ in WRONG_BODIES[:40]]
+
+    def ask(number):
+        return service.predict(wrong[number // 2 % 40] if number % 2 else golden["rows"])
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(400)))
+    assert all(answer == expected for answer in answers[::2])
+    assert {status for status, _ in answers[1::2]} == {400}
+
+
+SCHEMATHESIS = """
+seed = 1
+[generation]
+max-examples = 60
+[checks]
+negative_data_rejection.expected-statuses = ["400", "405", "413", "415"]
+# A schema cannot say that columns are of one length, so not all that fits it is accepted.
+positive_data_acceptance.enabled = false
+"""
+
+
+def test_no_request_made_from_the_openapi_document_is_answered_with_a_5xx(service, tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+    run = "import sys; from schemathesis.cli import schemathesis as main; main(['run', sys.argv[1], '--no-color'])"
+    done = subprocess.run(
+        [sys.executable, "-c", run, f"{service.url}/docs.json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert "Tested: 7" in done.stdout
+
+
+# What it says about itself
+
+
+def test_openapi_describes_every_column_and_its_example_works(service, retrained):
+    document = json.loads(service.ask("/docs.json")[2])
+    contract = json.loads((retrained[0].runs[0] / "contract.json").read_text())
+    columns = document["components"]["schemas"]["Row"]["properties"]
+    for feature in contract["features"]:
+        column = columns[feature["name"]]
+        if feature["used"]:
+            told = f"a number; in training {feature['min']:.10g} to {feature['max']:.10g}"
+            assert column["type"] == "number" and column["description"] == told
+            assert column["examples"] == [feature["example"]]
+        else:
+            assert column["description"] == f"not used ({feature['reason']}); may be left out"
+    required = document["components"]["schemas"]["Row"]["required"]
+    assert sorted(required) == sorted(feature["name"] for feature in contract["features"] if feature["used"])
+    examples = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    answers = [service.predict(example["value"]) for example in examples.values()]
+    assert len(answers) == 4 and all(answer == answers[0] for answer in answers) and answers[0][0] == 200
+    label = document["components"]["schemas"]["Answer"]["properties"]["label"]
+    assert label["enum"] == contract["target"]["classes"]
+    assert {*document["paths"]} == {
+        "/predict", "/model", "/notebooks/eda", "/notebooks/train", "/livez", "/readyz", "/metrics"
+    }  # fmt: skip
+
+
+def test_model_tells_what_answers(service, retrained):
+    project, result = retrained
+    model = json.loads(service.ask("/model")[2])
+    run = project.runs[0]
+    assert model == {
+        "tag": result["model"],
+        **{
+            name: json.loads((run / f"{name}.json").read_text())
+            for name in ("contract", "metrics", "provenance", "verdict")
+        },
+    }
+
+
+@pytest.mark.parametrize("page", ["/", *(f"/notebooks/{name}" for name in PAGES)])
+def test_page_loads_nothing_from_outside(service, retrained, page):
+    status, headers, body = service.ask(page)
+    assert status == 200 and headers["content-type"] == "text/html; charset=utf-8"
+    text = body.decode()
+    loaded = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=["']([^"']+)""", text)
+    assert all(address.startswith(("static_content/", "data:")) for address in loaded)
+    assert (
+        "default-src 'none'" in headers["content-security-policy"]
+        or "default-src 'self'" in headers["content-security-policy"]
+    )
+    for address in loaded:
+        assert address.startswith("data:") or service.ask(f"/{address}")[0] == 200
+    if page != "/":
+        assert text == (retrained[0].runs[0] / f"{page.rpartition('/')[2]}.html").read_text("utf-8")
+
+
+def test_head_is_answered_without_a_body(service):
+    status, headers, body = service.ask("/model", method="HEAD")
+    assert status == 200 and body == b"" and int(headers["content-length"]) > 1000
+
+
+def metrics(service) -> dict[str, float]:
+    lines = service.ask("/metrics")[2].decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }
+
+
+def test_metrics_count_predictions_by_label_and_warnings_by_kind(service, retrained, golden, row):
+    tag = retrained[1]["model"]
+    before = metrics(service)
+    answers = service.predict(golden["rows"])[1]["predictions"]
+    answers += service.predict([row | {"mean radius": 100, "mean texture": 100}])[1]["predictions"]
+    service.predict([])
+    after = metrics(service)
+
+    def grown(name):
+        return after[name] - before.get(name, 0)
+
+    for label in ("benign", "malignant"):
+        shown = sum(answer["label"] == label for answer in answers)
+        assert shown and grown(f'bentoml_service_predictions_total{{label="{label}",model="{tag}"}}') == shown
+    shown = sum(len(answer["warnings"]) for answer in answers)
+    assert (
+        shown >= 2
+        and grown(f'bentoml_service_prediction_warnings_total{{kind="outside_range",model="{tag}"}}') == shown
+    )
+    whose = 'runner_name="breast_cancer",service_name="breast_cancer",service_version="not available"'
+    requests = 'bentoml_service_request_total{{endpoint="/predict",http_response_code="{}",{}}}'
+    assert grown(requests.format(200, whose)) == 2 and grown(requests.format(400, whose)) == 1
+
+
+def test_metrics_do_not_grow_by_paths_that_do_not_exist(service):
+    service.ask("/nothing")
+    before = len(metrics(service))
+    for number in range(50):
+        service.ask(f"/nothing{number}")
+    assert len(metrics(service)) == before
+
+
+def test_request_is_one_log_line_without_any_of_its_values(service, row):
+    known = len(service.log_lines)
+    secret = {"mean radius": 12.3456789, "mean texture": "name of a patient"}
+    service.ask("/predict", json.dumps([row, row | {"mean radius": 12.3456789}]).encode(), x_request_id="mine-1")
+    service.ask("/predict", json.dumps([row | secret]).encode(), x_request_id="mine-2")
+    service.ask("/name%20of%20a%20patient?radius=12.3456789", x_request_id="mine-3")
+    lines = service.log_lines[known:]
+    assert [(line["request_id"], line["rows"], line["status"]) for line in lines] == [
+        ("mine-1", 2, 200),
+        ("mine-2", None, 400),
+        ("mine-3", None, 404),
+    ]
+    for line in lines:
+        assert {"time", "request_id", "model", "rows", "status", "milliseconds"} <= line.keys()
+        assert "12.34" not in json.dumps(line) and "patient" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("abc-123", True), ("a b", False), ("x" * 129, False), ("é", False), ("", False)],
+)
+def test_request_id_of_the_caller_or_a_new_one_comes_back(service, given, kept):
+    ids = {service.ask("/livez", x_request_id=given.encode("latin-1"))[1]["x-request-id"] for _ in range(2)}
+    assert ids == {given} if kept else len(ids) == 2 and all(re.fullmatch("[0-9a-f]{16}", new) for new in ids)
+
+
+# Whether it starts, and how it ends
+
+
+def test_renamed_column_is_followed_by_api_documents_examples_and_errors(project, tmp_path):
+    table = load_table("breast_cancer").frame.rename(columns={"mean radius": "Größe (µm) 🩺"})
+    table.to_csv(project.folder / "cells.csv", index=False)
+    done = project.retrain("--data", "cells.csv", "--target", "diagnosis", *QUICK)
+    assert done.returncode == 0, done.stderr
+    with Serving(project, tmp_path / "log", "model=cells") as serving:
+        document = json.loads(serving.ask("/docs.json")[2])
+        assert "Größe (µm) 🩺" in document["components"]["schemas"]["Row"]["properties"]
+        examples = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        example = examples["one record"]["value"]
+        assert example["Größe (µm) 🩺"] == table["Größe (µm) 🩺"][0] and serving.predict(example)[0] == 200
+        _, answer = serving.predict(example | {"Größe (µm)": 1})
+        assert answer["detail"][0]["message"] == "unknown column; did you mean 'Größe (µm) 🩺'?"
+        done = project.retrain("verify", "--url", serving.url)
+        assert done.returncode == 0 and "32 golden rows" in done.stdout, done.stderr
+
+
+def damage_graph(model):
+    path = model / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_contract(model):
+    path = model / "contract.json"
+    path.write_text(path.read_text().replace('"threshold": 0.5', '"threshold": 0.9'))
+
+
+def change_golden(model):
+    golden = json.loads((model / "golden.json").read_text())
+    golden["answers"][0]["label"], golden["answers"][0]["probabilities"] = "benign", {"benign": 1.0, "malignant": 0.0}
+    (model / "golden.json").write_text(json.dumps(golden))
+
+
+def break_golden(model):
+    (model / "golden.json").write_text('{"rows": [1, 2], "answers": []}')
+
+
+def remove_golden(model):
+    (model / "golden.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_graph, "was changed after it was stored"),
+        (change_contract, "was changed after it was stored"),
+        (change_golden, "differs from its golden rows"),
+        (break_golden, "cannot answer its golden rows"),
+        (remove_golden, "has no readable golden.json"),
+    ],
+)
+def test_damaged_store_entry_is_a_503_with_the_reason(retrained, row, tmp_path, damage, reason):
+    project = copy_of(retrained, tmp_path)
+    damage(project.store / "models" / retrained[1]["model"].replace(":", "/"))
+    with Serving(project, tmp_path / "log") as serving:
+        for path, body in (
+            ("/readyz", None),
+            ("/predict", json.dumps(row).encode()),
+            ("/model", None),
+            ("/docs.json", None),
+        ):
+            status, _, answer = serving.ask(path, body)
+            assert status == 503 and reason in json.loads(answer)["error"]
+        assert serving.ask("/livez")[0] == 200
+        told = project.retrain("verify", "--url", serving.url)
+        assert told.returncode == 1 and reason in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "there is no model breast_cancer in the store .*; `bentoml models list` shows what there is, and `python pipeline.py` makes one"),
+        (["model=orders"], "there is no model orders in .*`python pipeline.py --data FILE --target COLUMN --name orders` makes one"),
+        (["modl=x"], "modl\n  Extra inputs are not permitted"),
+        (["max_rows=none"], "max_rows\n  Input should be a valid integer"),
+    ],
+)  # fmt: skip
+def test_service_that_cannot_start_says_why_and_ends(project, arguments, sentence):
+    words = [word for argument in arguments for word in ("--arg", argument)]
+    done = project.command("-m", "bentoml", "serve", "--port", "0", *words, timeout=60)
+    assert done.returncode == 1 and re.search(sentence, done.stderr) and "Traceback" not in done.stderr
+
+
+def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path):
+    body = json.dumps(row).encode()
+    with Serving(retrained[0], tmp_path / "log") as serving:
+        begun = socket.create_connection(("127.0.0.1", serving.port), timeout=30)
+        begun.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:50]
+        )
+        idle = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
+        idle.request("GET", "/livez")
+        assert idle.getresponse().read() == b"\n"
+        serving.process.send_signal(signal.SIGTERM)
+        with pytest.raises(OSError):
+            while True:  # the open connection is closed, and a new one gets no answer
+                idle.request("GET", "/livez")
+                idle.getresponse().read()
+                time.sleep(0.05)
+        late = []
+        asking = threading.Thread(target=lambda: late.append(ask_anew(serving)))
+        asking.start()
+        begun.sendall(body[50:])
+        answer = b""
+        while part := begun.recv(65536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 200 OK") and b'"label":"malignant"' in answer
+        assert serving.process.wait(30) == 0
+        asking.join()
+        assert late == ["refused"]
+
+
+def ask_anew(serving):
+    try:
+        return serving.ask("/livez")
+    except OSError:
+        return "refused"
+
+
+def test_sigterm_waits_no_longer_than_the_grace(retrained, tmp_path):
+    with Serving(retrained[0], tmp_path / "log", "grace=1") as serving:
+        begun = socket.create_connection(("127.0.0.1", serving.port), timeout=30)
+        begun.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n[")
+        time.sleep(0.5)
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.process.wait(15) == 0
+        assert begun.recv(100) == b""
+
+
+# Whether it is the model that was promoted
+
+
+def test_verify_replays_the_golden_rows_at_a_service(service, retrained):
+    done = retrained[0].retrain("verify", "--url", service.url + "/")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("answers its 32 golden rows as the estimator did, singly, as a batch and in 4 forms\n")
+
+
+def test_verify_finds_a_service_that_answers_otherwise(retrained, golden, tmp_path):
+    impostor = copy_of(retrained, tmp_path)
+    source = (impostor.folder / "service.py").read_text()
+    twisted = "        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
+    (impostor.folder / "service.py").write_text(
+        source.replace("        gc.collect()\n", twisted + "        gc.collect()\n")
+    )
+    with Serving(impostor, tmp_path / "log") as serving:
+        done = retrained[0].retrain("verify", "--url", serving.url)
+        assert done.returncode == 1
+        assert "differs from its golden rows:\n  records, one row a request, row 0: benign (" in done.stdout
+        assert "indexed columns, all rows at once, row 31: " in done.stdout
+
+
+def test_verify_takes_golden_rows_from_the_local_store_alone(service, project):
+    done = project.retrain("verify", "--url", service.url)
+    assert done.returncode == 1 and "there is no model breast_cancer:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "sentence"),
+    [
+        ("localhost:3000", 2, "--url localhost:3000: give the address with its scheme, such as http://localhost:3000"),
+        ("http://127.0.0.1:1", 1, "http://127.0.0.1:1 does not answer"),
+        ("http://", 1, "http: does not answer"),
+        ("{}/livez", 1, "/livez/model answered 404: there is nothing at this path"),
+    ],
+)
+def test_verify_of_a_wrong_address_says_so(service, retrained, url, status, sentence):
+    done = retrained[0].retrain("verify", "--url", url.format(service.url))
+    assert done.returncode == status and sentence in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,175 @@
+"""The service's OpenAPI document, made from the contract of the model that answers."""
+
+from pydantic import TypeAdapter
+
+from modeler.body import MOST_FAULTS, create_row_model, write_forms
+from modeler.contract import class_key, used_features
+
+ANY_VALUE = {"description": "what was received; null where there was nothing"}
+PAGES = {"eda": "exploratory data analysis", "train": "training"}
+
+
+def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict:
+    """Describe every route of the service.
+
+    Parameters
+    ----------
+    tag
+        Of the model that answers.
+    max_rows, max_body
+        The limits of a request, in rows and bytes.
+
+    Returns
+    -------
+    dict
+        An OpenAPI 3.1 document. Ranges and categories stand in descriptions: values beyond them are answered too.
+    """
+    target = contract["target"]
+    row = TypeAdapter(create_row_model(contract)).json_schema()
+    columns = row["properties"]
+    used = {feature["name"]: feature["example"] for feature in used_features(contract)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"{contract['name']} predictions",
+            "version": tag.partition(":")[2],
+            "description": f"Predicts {target['name']} with the model {tag}, trained on {contract['rows']} rows less "
+            "those held out. Columns, limits and examples are those of the model's own contract.",
+        },
+        "servers": [{"url": "."}],
+        "paths": {
+            "/predict": {
+                "post": {
+                    "operationId": "predict",
+                    "summary": f"Predict {target['name']}",
+                    "description": f"Up to {max_rows} rows and {max_body} bytes a request. Answers come in the order of "
+                    "the rows. Columns the model does not use may be left out. Columns of lists must be of one length, "
+                    "indexed columns have the same indices.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            "application/json": {
+                                "schema": {
+                                    "anyOf": [
+                                        _refer("Records"),
+                                        _refer("Row"),
+                                        _refer("Columns"),
+                                        _refer("IndexedColumns"),
+                                    ]
+                                },
+                                "examples": {
+                                    name: {"summary": name, "value": body} for name, body in write_forms([used]).items()
+                                },
+                            }
+                        },
+                    },
+                    "responses": {
+                        "200": _respond("The answers", _refer("Answers")),
+                        "400": _respond("The body cannot be used; each fault is listed", _refer("Error")),
+                        "408": _respond("The body did not arrive in time", _refer("Error")),
+                        "413": _respond("Too many rows or bytes", _refer("Error")),
+                        "415": _respond("The content type is not application/json", _refer("Error")),
+                        "503": _respond("The model cannot answer; the reason is given", _refer("Error")),
+                    },
+                }
+            },
+            "/model": _get("The model that answers", _respond("Its tag and what is known of it", _refer("Model"))),
+            **{
+                f"/notebooks/{name}": _get(f"The executed notebook: {about}", _respond_text("text/html"))
+                for name, about in PAGES.items()
+            },
+            "/livez": _get("Whether the process lives", _respond_text("text/plain"), may_fail=False),
+            "/readyz": _get("Whether the golden rows were answered right", _respond_text("text/plain")),
+            "/metrics": _get("Metrics for Prometheus", _respond_text("text/plain"), may_fail=False),
+        },
+        "components": {
+            "schemas": {
+                "Row": {"title": "One record", **row},
+                "Records": {"type": "array", "items": _refer("Row"), "minItems": 1, "maxItems": max_rows},
+                "Columns": {
+                    "title": "Columns to lists",
+                    **row,
+                    "properties": {
+                        **columns,
+                        **{
+                            name: {"type": "array", "items": columns[name], "minItems": 1, "maxItems": max_rows}
+                            for name in used
+                        },
+                    },
+                },
+                "IndexedColumns": {
+                    "title": "Columns to indexed values",
+                    **row,
+                    "properties": {
+                        **columns,
+                        **{
+                            name: {"type": "object", "additionalProperties": columns[name], "minProperties": 1}
+                            for name in used
+                        },
+                    },
+                },
+                "Answers": _require(
+                    model={"type": "string", "description": "the tag of the model that answered", "examples": [tag]},
+                    predictions={"type": "array", "items": _refer("Answer"), "minItems": 1},
+                ),
+                "Answer": _describe_answer(target),
+                "Error": _require(
+                    error={"type": "string"},
+                    detail={"type": "array", "items": _refer("Fault"), "minItems": 1, "maxItems": MOST_FAULTS},
+                ),
+                "Fault": _require(
+                    row={"type": ["integer", "null"], "minimum": 0, "description": "counted from 0"},
+                    field={"type": ["string", "null"]},
+                    message={"type": "string"},
+                    value=ANY_VALUE,
+                ),
+                "Model": _require(
+                    tag={"type": "string"},
+                    **{name: {"type": "object"} for name in ("contract", "metrics", "provenance", "verdict")},
+                ),
+            }
+        },
+    }
+
+
+def _describe_answer(target: dict) -> dict:
+    warnings = {"type": "array", "items": {"type": "string"}, "description": "values unlike those of the training"}
+    if not target["classes"]:
+        return _require(value={"type": "number"}, warnings=warnings)
+    probability = {"type": "number", "minimum": 0, "maximum": 1}
+    about = "the most probable class"
+    if "positive" in target:
+        about = f"{target['positive']} where its probability is {target['threshold']} or more"
+    return _require(
+        label={"enum": target["classes"], "description": about},
+        probabilities=_require(**{class_key(label): probability for label in target["classes"]}),
+        warnings=warnings,
+    )
+
+
+def _require(**properties) -> dict:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _refer(name: str) -> dict:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _respond(description: str, schema: dict) -> dict:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _respond_text(media_type: str) -> dict:
+    return {"description": "As it says", "content": {media_type: {"schema": {"type": "string"}}}}
+
+
+def _get(summary: str, answer: dict, may_fail: bool = True) -> dict:
+    responses = {"200": answer}
+    if may_fail:
+        responses["503"] = _respond("The model cannot answer; the reason is given", _refer("Error"))
+    return {"get": {"summary": summary, "responses": responses}}

@@ -1,0 +1,62 @@
+"""A running service, asked over HTTP as its callers ask it."""
+
+from collections.abc import Callable, Sequence
+
+import requests
+
+from modeler import ModelerError, UsageError
+from modeler.body import ONE_RECORD, write_forms
+
+SECONDS = 30  # to wait for an answer
+
+
+class RemoteService:
+    """A service at a URL, and the tag of the model it says it serves.
+
+    Raises
+    ------
+    ModelerError
+        Where nothing answers there, or no service of this kind.
+    """
+
+    def __init__(self, url: str):
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"--url {url}: give the address with its scheme, such as http://localhost:3000")
+        self.url = url.rstrip("/")
+        self.tag = self._ask("GET", "/model")["tag"]
+
+    def answer_in(self, form: str) -> Callable[[Sequence[dict]], list[dict]]:
+        """A function that answers rows by sending them in one of `FORMS`."""
+
+        def answer(rows: Sequence[dict]) -> list[dict]:
+            parts = [[row] for row in rows] if form == ONE_RECORD else [rows]
+            return [given for part in parts for given in self._predict(write_forms(part)[form], len(part))]
+
+        return answer
+
+    def _predict(self, body, rows: int) -> list[dict]:
+        content = self._ask("POST", "/predict", json=body)
+        if content["model"] != self.tag:
+            raise ModelerError(f"{self.url} says it serves {self.tag}, but {content['model']} answered")
+        if len(content["predictions"]) != rows:
+            raise ModelerError(f"{self.url} gave {len(content['predictions'])} answers to {rows} rows")
+        return content["predictions"]
+
+    def _ask(self, method: str, route: str, **content) -> dict:
+        try:
+            answer = requests.request(method, self.url + route, timeout=SECONDS, **content)
+        except requests.RequestException as error:
+            cause = error.args[0] if error.args else error
+            reason = getattr(cause, "reason", cause)
+            raise ModelerError(
+                f"{self.url} does not answer ({type(reason).__name__}); start the service, or mend the address"
+            ) from None
+        try:
+            given = answer.json()
+            if answer.status_code != 200:
+                raise ModelerError(f"{self.url}{route} answered {answer.status_code}: {given['error']}")
+            return {name: given[name] for name in (("tag",) if method == "GET" else ("model", "predictions"))}
+        except (ValueError, KeyError, TypeError):
+            raise ModelerError(
+                f"{self.url}{route} answered {answer.status_code} and not as this service does; is it another one?"
+            ) from None
