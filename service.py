@@ -55,6 +55,7 @@ class Prediction:
         except ModelerError as error:
             self.fault = str(error)
             log.error("%s", self.fault)
+        logging.getLogger("uvicorn.access").propagate = False  # or uvicorn prepares a line a request that nobody sees
         gc.collect()
         gc.freeze()  # what was loaded stays: collections need not look at it
 

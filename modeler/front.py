@@ -18,11 +18,11 @@ from pathlib import Path
 from time import perf_counter
 
 import prometheus_client
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from modeler import ModelerError, did_you_mean
 from modeler.body import RequestError
-from modeler.openapi import PAGES, describe_api
+from modeler.openapi import PAGES, describe_api, make_example
 from modeler.telemetry import Metrics, choose_request_id, write_log_line
 
 LARGE_BODY = 64 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
@@ -200,7 +200,8 @@ class Front:
 
     async def _show_openapi(self, scope, headers, receive) -> Reply:
         predictor = self._get_predictor()
-        return _reply_json(to_json(describe_api(predictor.tag, predictor.contract, predictor.max_rows, self._max_body)))
+        answer = from_json(predictor.answer(to_json(make_example(predictor.contract))).body)
+        return _reply_json(to_json(describe_api(predictor.contract, answer, predictor.max_rows, self._max_body)))
 
     async def _show_start_page(self, scope, headers, receive) -> Reply:
         return _reply_page(START_PAGE.read_bytes(), START_POLICY)

@@ -50,17 +50,17 @@ class Graph:
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ModelerError(f"the graph cannot be loaded: {error}") from None
         self._output = self._session.get_outputs()[-1].name
-        self._names = {
-            block: [feature["name"] for feature in used_features(contract) if (feature["type"] == "category") == text]
-            for block, text in (("numbers", False), ("categories", True))
-        }
+        self._blocks = _list_blocks(contract)
 
     def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
-        """Turn raw rows, one mapping each from column name to value, into what `encode_columns` returns."""
+        """Turn raw rows, one mapping each from column name to value, into what `encode_columns` makes of columns.
+
+        A second way, because an array a column costs a single row more than the graph does; the gate holds the two alike.
+        """
         inputs = {}
-        if names := self._names["numbers"]:
+        if names := self._blocks.get("numbers"):
             inputs["numbers"] = np.array([[row[name] for name in names] for row in rows], dtype=np.float32)
-        if names := self._names["categories"]:
+        if names := self._blocks.get("categories"):
             inputs["categories"] = np.stack([_name_categories([row[name] for row in rows]) for name in names], axis=1)
         return inputs
 
@@ -83,11 +83,14 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
         "numbers", float32 of shape (rows, numbers and booleans), a missing value being NaN, and "categories", str
         objects of shape (rows, categories). Columns are in the order of `used_features`.
     """
-    used = used_features(contract)
-    numbers = [np.asarray(columns[f["name"]], dtype=np.float32) for f in used if f["type"] != "category"]
-    categories = [_name_categories(columns[f["name"]]) for f in used if f["type"] == "category"]
-    inputs = {"numbers": numbers, "categories": categories}
-    return {name: np.stack(parts, axis=1) for name, parts in inputs.items() if parts}
+    blocks = {
+        block: [
+            _name_categories(columns[name]) if block == "categories" else np.asarray(columns[name], np.float32)
+            for name in names
+        ]
+        for block, names in _list_blocks(contract).items()
+    }
+    return {block: np.stack(parts, axis=1) for block, parts in blocks.items()}
 
 
 def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":
@@ -223,6 +226,13 @@ def _show(answer: dict) -> str:
     if "value" in answer:
         return f"{answer['value']:.7g}"
     return f"{class_key(answer['label'])} ({', '.join(f'{key} {p:.6f}' for key, p in answer['probabilities'].items())})"
+
+
+def _list_blocks(contract: dict) -> dict[str, list[str]]:
+    used = used_features(contract)
+    numbers = [feature["name"] for feature in used if feature["type"] != "category"]
+    categories = [feature["name"] for feature in used if feature["type"] == "category"]
+    return {block: names for block, names in (("numbers", numbers), ("categories", categories)) if names}
 
 
 def _name_categories(values: Sequence) -> np.ndarray:

@@ -2,20 +2,22 @@
 
 from pydantic import TypeAdapter
 
-from modeler.body import MOST_FAULTS, create_row_model, write_forms
+from modeler.body import MOST_FAULTS, RequestError, create_row_model, describe_fault, write_forms
 from modeler.contract import class_key, used_features
 
 ANY_VALUE = {"description": "what was received; null where there was nothing"}
 PAGES = {"eda": "exploratory data analysis", "train": "training"}
 
 
-def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict:
+def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> dict:
     """Describe every route of the service.
 
     Parameters
     ----------
-    tag
+    contract
         Of the model that answers.
+    answer
+        The model's own to `make_example` of the contract.
     max_rows, max_body
         The limits of a request, in rows and bytes.
 
@@ -24,10 +26,15 @@ def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict
     dict
         An OpenAPI 3.1 document. Ranges and categories stand in descriptions: values beyond them are answered too.
     """
-    target = contract["target"]
+    target, tag = contract["target"], answer["model"]
     row = TypeAdapter(create_row_model(contract)).json_schema()
-    columns = row["properties"]
-    used = {feature["name"]: feature["example"] for feature in used_features(contract)}
+    columns, used = row["properties"], make_example(contract)
+    name = next(iter(used))
+    fault = RequestError(
+        400,
+        "the request has 1 fault; nothing was predicted",
+        [describe_fault(f"missing column; it must be {columns[name]['description']}", 0, name)],
+    ).answer
     return {
         "openapi": "3.1.0",
         "info": {
@@ -41,6 +48,7 @@ def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict
             "/predict": {
                 "post": {
                     "operationId": "predict",
+                    "tags": ["Prediction"],
                     "summary": f"Predict {target['name']}",
                     "description": f"Up to {max_rows} rows and {max_body} bytes a request. Answers come in the order of "
                     "the rows. Columns the model does not use may be left out. Columns of lists must be of one length, "
@@ -64,8 +72,8 @@ def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict
                         },
                     },
                     "responses": {
-                        "200": _respond("The answers", _refer("Answers")),
-                        "400": _respond("The body cannot be used; each fault is listed", _refer("Error")),
+                        "200": _respond("The answers", _refer("Answers"), answer),
+                        "400": _respond("The body cannot be used; each fault is listed", _refer("Error"), fault),
                         "408": _respond("The body did not arrive in time", _refer("Error")),
                         "413": _respond("Too many rows or bytes", _refer("Error")),
                         "415": _respond("The content type is not application/json", _refer("Error")),
@@ -73,14 +81,16 @@ def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict
                     },
                 }
             },
-            "/model": _get("The model that answers", _respond("Its tag and what is known of it", _refer("Model"))),
+            "/model": _get(
+                "The model that answers", _respond("Its tag and what is known of it", _refer("Model")), "The model"
+            ),
             **{
-                f"/notebooks/{name}": _get(f"The executed notebook: {about}", _respond_text("text/html"))
+                f"/notebooks/{name}": _get(f"The executed notebook: {about}", _respond_text("text/html"), "The model")
                 for name, about in PAGES.items()
             },
-            "/livez": _get("Whether the process lives", _respond_text("text/plain"), may_fail=False),
-            "/readyz": _get("Whether the golden rows were answered right", _respond_text("text/plain")),
-            "/metrics": _get("Metrics for Prometheus", _respond_text("text/plain"), may_fail=False),
+            "/livez": _get("Whether the process lives", _respond_text("text/plain"), "Operation", may_fail=False),
+            "/readyz": _get("Whether the golden rows were answered right", _respond_text("text/plain"), "Operation"),
+            "/metrics": _get("Metrics for Prometheus", _respond_text("text/plain"), "Operation", may_fail=False),
         },
         "components": {
             "schemas": {
@@ -132,6 +142,11 @@ def describe_api(tag: str, contract: dict, max_rows: int, max_body: int) -> dict
     }
 
 
+def make_example(contract: dict) -> dict:
+    """One record: the first row of the training data, without the columns that are not used."""
+    return {feature["name"]: feature["example"] for feature in used_features(contract)}
+
+
 def _describe_answer(target: dict) -> dict:
     warnings = {"type": "array", "items": {"type": "string"}, "description": "values unlike those of the training"}
     if not target["classes"]:
@@ -160,16 +175,17 @@ def _refer(name: str) -> dict:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _respond(description: str, schema: dict) -> dict:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _respond(description: str, schema: dict, example: dict | None = None) -> dict:
+    content = {"schema": schema} | ({"example": example} if example else {})
+    return {"description": description, "content": {"application/json": content}}
 
 
 def _respond_text(media_type: str) -> dict:
     return {"description": "As it says", "content": {media_type: {"schema": {"type": "string"}}}}
 
 
-def _get(summary: str, answer: dict, may_fail: bool = True) -> dict:
+def _get(summary: str, answer: dict, tag: str, may_fail: bool = True) -> dict:
     responses = {"200": answer}
     if may_fail:
         responses["503"] = _respond("The model cannot answer; the reason is given", _refer("Error"))
-    return {"get": {"summary": summary, "responses": responses}}
+    return {"get": {"summary": summary, "tags": [tag], "responses": responses}}

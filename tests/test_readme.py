@@ -10,7 +10,8 @@ import pipeline
 from modeler.openapi import describe_api
 from service import Arguments
 
-CONTRACT = {"name": "a", "rows": 1, "features": [], "target": {"name": "y", "classes": None}}
+FEATURE = {"name": "x", "type": "boolean", "used": True, "missing": False, "example": True}
+CONTRACT = {"name": "a", "rows": 1, "features": [FEATURE], "target": {"name": "y", "classes": None}}
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"python (pipeline\.py[^`\n]*)", README)
@@ -48,7 +49,7 @@ def test_settings_and_routes_of_readme_are_those_of_the_service():
     assert set(re.findall(r"`([a-z_]+)=", table)) == set(defaults)
     for name, default in defaults.items():
         assert re.search(rf"\b{default}\b", table), name
-    described = describe_api("a:b", CONTRACT, 1, 1)["paths"]
+    described = describe_api(CONTRACT, {"model": "a:b"}, 1, 1)["paths"]
     assert set(re.findall(r"`(?:POST )?(/[a-z/.]*)`", README)) == {*described, "/", "/docs.json"}
 
 

@@ -350,6 +350,8 @@ def test_openapi_describes_every_column_and_its_example_works(service, retrained
     examples = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     answers = [service.predict(example["value"]) for example in examples.values()]
     assert len(answers) == 4 and all(answer == answers[0] for answer in answers) and answers[0][0] == 200
+    responses = document["paths"]["/predict"]["post"]["responses"]
+    assert responses["200"]["content"]["application/json"]["example"] == answers[0][1]
     label = document["components"]["schemas"]["Answer"]["properties"]["label"]
     assert label["enum"] == contract["target"]["classes"]
     assert {*document["paths"]} == {
