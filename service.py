@@ -9,18 +9,23 @@ from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
+from modeler.body import RequestError
 from modeler.front import Front
 from modeler.predictor import load_predictor
 from modeler.store import find_model
-from modeler.telemetry import Metrics
+from modeler.telemetry import Metrics, share_metrics
 
 
 class Arguments(BaseModel, extra="forbid"):
     """What `bentoml serve --arg NAME=VALUE` sets."""
 
-    model: str = Field("breast_cancer", description="NAME or NAME:VERSION of the model to serve")
+    model: str = Field(
+        "breast_cancer",
+        pattern=r"^[a-z0-9_.-]+(:[a-z0-9_.-]+)?$",
+        description="NAME or NAME:VERSION of the model to serve",
+    )
     max_rows: int = Field(10_000, ge=1, description="rows a request may have")
-    max_body: int = Field(16 * 2**20, ge=1, description="bytes a request's body may have")
+    max_body: int = Field(8 * 2**20, ge=1, description="bytes a request's body may have")
     workers: int = Field(1, ge=1, description="processes that answer")
     grace: int = Field(10, ge=1, description="seconds after SIGTERM in which requests in flight are answered")
 
@@ -49,9 +54,10 @@ class Prediction:
     """Answers rows of the data a model was trained on."""
 
     def __init__(self):
-        self.predictor, self.fault = None, None
+        self.predictor, self.tag, self.fault = None, None, None
         try:
             self.predictor = load_predictor(arguments.model, arguments.max_rows)
+            self.tag = self.predictor.tag
         except ModelerError as error:
             self.fault = str(error)
             log.error("%s", self.fault)
@@ -60,14 +66,20 @@ class Prediction:
         gc.freeze()  # what was loaded stays: collections need not look at it
 
     @bentoml.on_deployment
-    def check_model() -> None:
-        """End `bentoml serve` with one sentence where there is no such model."""
+    def prepare() -> None:
+        """End `bentoml serve` with one sentence where there is no such model, else make room for its metrics."""
         try:
             find_model(arguments.model)
         except ModelerError as error:
             raise SystemExit(str(error)) from None
+        share_metrics()
 
     @bentoml.api(route="/predict")
     def predict(self, rows: list[dict], /) -> dict:
         """Answer records; over HTTP the front does, which takes the other forms of a body too."""
-        return from_json(self.predictor.answer(to_json(rows)).body)
+        if self.predictor is None:
+            raise bentoml.exceptions.ServiceUnavailable(self.fault)
+        try:
+            return from_json(self.predictor.answer(to_json(rows)).body)
+        except RequestError as error:
+            raise bentoml.exceptions.InvalidArgument(to_json(error.answer).decode()) from None

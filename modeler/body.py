@@ -32,11 +32,13 @@ class RequestError(Exception):
         Of `describe_fault`. Left out, the sentence itself is the one fault.
     value
         What was received, for that one fault.
+    headers
+        That the answer has to have.
     """
 
-    def __init__(self, status: int, sentence: str, faults: Sequence[dict] = (), *, value=None):
+    def __init__(self, status: int, sentence: str, faults: Sequence[dict] = (), *, value=None, headers: Sequence = ()):
         super().__init__(sentence)
-        self.status = status
+        self.status, self.headers = status, headers
         self.answer = {"error": sentence, "detail": list(faults) or [describe_fault(sentence, value=value)]}
 
 
@@ -76,16 +78,13 @@ class BodyReader:
             content = from_json(body, cache_strings="keys")
         except ValueError as error:
             raise RequestError(400, f"the body is not JSON: {error}") from None
-        rows = find_rows(content, self._ignored)
+        rows = find_rows(content, self._ignored, self.max_rows)
         if not rows:
             raise RequestError(400, "there are no rows; send at least one")
-        if len(rows) > self.max_rows:
-            raise RequestError(
-                413, f"{len(rows)} rows are too many; send at most {self.max_rows} a request", value=len(rows)
-            )
         validated, faults, count = [], [], 0
         for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
+            part, surplus = self._cut_rows(rows[start : start + CHUNK])
+            count += surplus
             try:
                 validated += self._rows.validate_python(part)
             except ValidationError as error:
@@ -93,13 +92,27 @@ class BodyReader:
                 faults += self._list_faults(part, start, MOST_FAULTS - len(faults))
                 if count > MOST_COUNTED:
                     break
-        if not count:
-            return validated
-        told = (
-            "1 fault" if count == 1 else f"{count} faults" if count <= MOST_COUNTED else f"over {MOST_COUNTED} faults"
-        )
-        more = f", of which the first {len(faults)} are listed" if count > len(faults) else ""
-        raise RequestError(400, f"the request has {told}{more}; nothing was predicted", faults)
+        if count:
+            raise RequestError(
+                400, f"the request has {count_faults(count, len(faults))}; nothing was predicted", faults
+            )
+        return validated
+
+    def _cut_rows(self, part: list) -> tuple[list, int]:
+        """Rows without the unknown columns that are too many to be listed, and how many these were.
+
+        A million of them would keep pydantic busy for seconds in which nothing else is answered.
+        """
+        most, surplus = len(self._features) + MOST_FAULTS, 0
+        if any(type(row) is dict and len(row) > most for row in part):
+            part = list(part)
+            for number, row in enumerate(part):
+                if type(row) is dict and len(row) > most:
+                    unknown = [name for name in row if name not in self._features]
+                    surplus += len(unknown[MOST_FAULTS:])
+                    dropped = set(unknown[MOST_FAULTS:])
+                    part[number] = {name: value for name, value in row.items() if name not in dropped}
+        return part, surplus
 
     def _list_faults(self, rows: list, start: int, most: int) -> list[dict]:
         """Describe the first faults, row by row: pydantic would list those of all rows, which takes seconds."""
@@ -122,13 +135,16 @@ class BodyReader:
             return "a row must be an object from column name to value"
         if kind == "missing":
             return f"missing column; it must be {describe_values(self._features[field])}"
-        if kind in ("greater_than_equal", "less_than_equal"):
-            return f"must be a number of at most {LARGEST:.2g}, the most that a float32 holds"
-        if kind != "extra_forbidden":
-            allowed = describe_values(self._features[field])
-            return (
-                f"must be {allowed.replace('a number', 'a finite number', 1) if kind == 'finite_number' else allowed}"
-            )
+        if kind == "extra_forbidden":
+            return self._explain_unknown(field, suggestions)
+        feature = self._features[field]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if kind in ("greater_than_equal", "less_than_equal") or (feature["type"] == "number" and whole):
+            return f"must be a number between -{LARGEST:.2g} and {LARGEST:.2g}, which is what a float32 holds"
+        allowed = describe_values(feature)
+        return f"must be {allowed.replace('a number', 'a finite number', 1) if kind == 'finite_number' else allowed}"
+
+    def _explain_unknown(self, field: str, suggestions: dict[str, str]) -> str:
         if field == self._target:
             return "this is the column that the model predicts; leave it out"
         if field not in suggestions:
@@ -142,7 +158,11 @@ def create_row_model(contract: dict) -> type:
     fields = {}
     for feature in contract["features"]:
         if not feature["used"]:
-            about = Field(description=f"not used ({feature['reason']}); may be left out")
+            kind = EXPECTED[feature["type"]] + (" or null" if feature["missing"] else "")
+            about = Field(
+                title=feature["name"],
+                description=f"{kind} in training, not used ({feature['reason']}); may be left out",
+            )
             fields[feature["name"]] = NotRequired[Annotated[Any, about]]
             continue
         kind = TYPES[feature["type"]]
@@ -162,40 +182,57 @@ def describe_values(feature: dict) -> str:
         return f"{kind}; in training {feature['min']:.10g} to {feature['max']:.10g}"
     if feature["type"] == "boolean":
         return kind
-    shown = ", ".join(repr(_shorten(category)) for category in feature["categories"][:MOST_SHOWN])
+    shown = ", ".join(repr(shorten(category)) for category in feature["categories"][:MOST_SHOWN])
     more = len(feature["categories"]) - MOST_SHOWN
     return f"{kind}; in training {shown}{f' and {more} more' if more > 0 else ''}"
 
 
-def find_rows(content, ignored: Container[str] = ()) -> list:
+def find_rows(content, ignored: Container[str], max_rows: int) -> list:
     """Find which of the four forms a parsed body has, and its rows.
 
     Columns of lists are matched by position, columns of indexed values by index, in the order in which the indices first
-    appear; a value that a column lacks is left out of its row. Columns to ignore count only where there is no other.
+    appear; a value that a column lacks is left out of its row.
+
+    Parameters
+    ----------
+    ignored
+        Columns that count only where there is no other.
+    max_rows
+        With more a RequestError is raised, before they are made.
     """
     if isinstance(content, list):
+        _check_count(len(content), max_rows)
         return content
     if not isinstance(content, dict):
         raise RequestError(400, "the body must be a list of records, one record or an object of columns", value=content)
-    kinds = Counter(map(type, content.values()))
+    columns = {name: values for name, values in content.items() if name not in ignored} or content
+    kinds = Counter(map(type, columns.values()))
     form = max(list, dict, key=kinds.__getitem__)
-    if kinds[form] * 2 <= len(content):
+    if kinds[form] * 2 <= len(columns):
         return [content]
-    content = {name: values for name, values in content.items() if name not in ignored} or content
-    if any(type(values) is not form for values in content.values()):
-        faults = [
-            describe_fault(
-                f"must be {'a list' if form is list else 'an object'}, as other columns are", None, name, value
-            )
-            for name, value in content.items()
-            if type(value) is not form
-        ]
-        raise RequestError(400, "the columns of the request differ in form", faults[:MOST_FAULTS])
+    if others := [name for name, values in columns.items() if type(values) is not form]:
+        message = f"must be {'a list' if form is list else 'an object'}, as other columns are"
+        faults = [describe_fault(message, None, name, columns[name]) for name in others[:MOST_FAULTS]]
+        told = count_faults(len(others), len(faults))
+        raise RequestError(400, f"the columns differ in form, which makes {told}; nothing was predicted", faults)
+    _check_count(max(map(len, columns.values())), max_rows)
     rows = {}
-    for name, values in content.items():
+    for name, values in columns.items():
         for index, value in values.items() if form is dict else enumerate(values):
             rows.setdefault(index, {})[name] = value
+        _check_count(len(rows), max_rows)
     return list(rows.values())
+
+
+def count_faults(count: int, listed: int) -> str:
+    """How many faults a request has, and how many of them are listed."""
+    told = "1 fault" if count == 1 else f"{count} faults" if count <= MOST_COUNTED else f"over {MOST_COUNTED} faults"
+    return told + (f", of which the first {listed} are listed" if count > listed else "")
+
+
+def _check_count(rows: int, most: int) -> None:
+    if rows > most:
+        raise RequestError(413, f"{rows} rows are too many; send at most {most} a request", value=rows)
 
 
 def write_forms(rows: Sequence[dict]) -> dict[str, object]:
@@ -211,13 +248,13 @@ def describe_fault(message: str, row: int | None = None, field: str | None = Non
     if isinstance(value, list | dict):
         value = f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     elif isinstance(value, str):
-        value = _shorten(value)
+        value = shorten(value)
     elif isinstance(value, float) and not math.isfinite(value):
         value = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     elif isinstance(value, int) and abs(value) > LARGEST:
-        value = _shorten(str(value))
-    return {"row": row, "field": field and _shorten(field), "message": message, "value": value}
+        value = shorten(str(value))
+    return {"row": row, "field": field and shorten(field), "message": message, "value": value}
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= LONGEST_ECHO else text[: LONGEST_ECHO - 1] + "…"

@@ -198,7 +198,9 @@ def describe_differences(
     target = contract["target"]
     size = 0.0 if target["classes"] else float(np.median([abs(answer["value"]) for answer in expected]))
     for row, (ours, theirs) in enumerate(zip(given, expected)):
-        if target["classes"]:
+        if ("value" in ours) != ("value" in theirs):
+            same = False
+        elif target["classes"]:
             same = _is_same_label(ours, theirs, target, tolerance)
         else:
             same = abs(ours["value"] - theirs["value"]) <= tolerance * max(size, abs(theirs["value"]))

@@ -94,11 +94,11 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
         },
         "components": {
             "schemas": {
-                "Row": {"title": "One record", **row},
+                "Row": {**row, "title": "One record"},
                 "Records": {"type": "array", "items": _refer("Row"), "minItems": 1, "maxItems": max_rows},
                 "Columns": {
-                    "title": "Columns to lists",
                     **row,
+                    "title": "Columns to lists",
                     "properties": {
                         **columns,
                         **{
@@ -108,8 +108,8 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
                     },
                 },
                 "IndexedColumns": {
-                    "title": "Columns to indexed values",
                     **row,
+                    "title": "Columns to indexed values",
                     "properties": {
                         **columns,
                         **{

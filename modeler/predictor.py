@@ -1,16 +1,19 @@
 """A stored model at work: request bodies in, answers with warnings out."""
 
+import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
-from modeler.body import MOST_FAULTS, BodyReader, RequestError, describe_fault
-from modeler.contract import used_features
+from modeler.body import MOST_FAULTS, BodyReader, RequestError, describe_fault, shorten
+from modeler.contract import class_key, used_features
 from modeler.golden import replay_golden
 from modeler.graph import MISSING, Graph, NotFiniteError, decode_answers
+from modeler.openapi import make_example
 from modeler.store import CONTRACT, GRAPH, StoredModel, load_model
 
 OUTSIDE_RANGE, UNSEEN_CATEGORY = "outside_range", "unseen_category"
@@ -21,7 +24,7 @@ class Answer(NamedTuple):
 
     body: bytes
     rows: int
-    labels: list
+    labels: list[str]
     warnings: list[str]
 
 
@@ -66,7 +69,7 @@ class Predictor:
         self._lowest = np.array([feature.get("min", -np.inf) for feature in numbers], dtype=np.float32)
         self._highest = np.array([feature.get("max", np.inf) for feature in numbers], dtype=np.float32)
         self._categories = [
-            (feature["name"], {MISSING, *feature["categories"]})
+            (feature["name"], {*feature["categories"], *([MISSING] if feature["missing"] else [])})
             for feature in used_features(self.contract)
             if feature["type"] == "category"
         ]
@@ -80,18 +83,23 @@ class Predictor:
             Where the body cannot be used, or a row of it has no finite answer.
         """
         answers, kinds = self._predict(self._reader.read(body))
-        labels = [answer["label"] for answer in answers] if self._classes else []
+        labels = [class_key(answer["label"]) for answer in answers] if self._classes else []
         return Answer(to_json({"model": self.tag, "predictions": answers}), len(answers), labels, kinds)
 
     def check_golden(self) -> None:
         """Raise a ModelerError unless the golden rows are answered as the estimator answered them."""
-        golden = self._model.read("golden.json")
+        golden, reader = self._model.read("golden.json"), BodyReader(self.contract, sys.maxsize)
 
         def answer(rows: Sequence[dict]) -> list[dict]:
-            return self._predict(self._reader.read(to_json(rows)))[0]
+            return self._predict(reader.read(to_json(rows)))[0]
 
         if differences := replay_golden(golden, self.contract, answer):
             raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
+
+    @cached_property
+    def example(self) -> dict:
+        """The answer to the contract's example."""
+        return from_json(self.answer(to_json(make_example(self.contract))).body)
 
     def describe(self) -> dict:
         """What is known of the model: tag, contract, metrics, provenance and verdict."""
@@ -135,4 +143,4 @@ class Predictor:
         for column, (name, known) in enumerate(self._categories):
             for row, category in enumerate(inputs["categories"][:, column]):
                 if category not in known:
-                    yield row, UNSEEN_CATEGORY, f"{name} {category!r} was not seen in training"
+                    yield row, UNSEEN_CATEGORY, f"{name} {shorten(category)!r} was not seen in training"

@@ -1,5 +1,6 @@
 """A running service, asked over HTTP as its callers ask it."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import requests
@@ -23,7 +24,7 @@ class RemoteService:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--url {url}: give the address with its scheme, such as http://localhost:3000")
         self.url = url.rstrip("/")
-        self.tag = self._ask("GET", "/model")["tag"]
+        self.tag = self._ask("GET", "/model", _is_tag)["tag"]
 
     def answer_in(self, form: str) -> Callable[[Sequence[dict]], list[dict]]:
         """A function that answers rows by sending them in one of `FORMS`."""
@@ -35,28 +36,52 @@ class RemoteService:
         return answer
 
     def _predict(self, body, rows: int) -> list[dict]:
-        content = self._ask("POST", "/predict", json=body)
+        content = self._ask("POST", "/predict", _is_answer, json=body)
         if content["model"] != self.tag:
             raise ModelerError(f"{self.url} says it serves {self.tag}, but {content['model']} answered")
         if len(content["predictions"]) != rows:
             raise ModelerError(f"{self.url} gave {len(content['predictions'])} answers to {rows} rows")
         return content["predictions"]
 
-    def _ask(self, method: str, route: str, **content) -> dict:
+    def _ask(self, method: str, route: str, is_right: Callable[[object], bool], **content) -> dict:
         try:
             answer = requests.request(method, self.url + route, timeout=SECONDS, **content)
         except requests.RequestException as error:
             cause = error.args[0] if error.args else error
-            reason = getattr(cause, "reason", cause)
+            reason = type(getattr(cause, "reason", cause)).__name__
             raise ModelerError(
-                f"{self.url} does not answer ({type(reason).__name__}); start the service, or mend the address"
+                f"{self.url} does not answer ({reason}); start the service, or mend the address"
             ) from None
         try:
             given = answer.json()
-            if answer.status_code != 200:
-                raise ModelerError(f"{self.url}{route} answered {answer.status_code}: {given['error']}")
-            return {name: given[name] for name in (("tag",) if method == "GET" else ("model", "predictions"))}
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
+            given = None
+        if answer.status_code != 200 and isinstance(given, dict) and isinstance(given.get("error"), str):
+            raise ModelerError(f"{self.url}{route} answered {answer.status_code}: {given['error']}")
+        if answer.status_code != 200 or not is_right(given):
             raise ModelerError(
                 f"{self.url}{route} answered {answer.status_code} and not as this service does; is it another one?"
-            ) from None
+            )
+        return given
+
+
+def _is_tag(content) -> bool:
+    return isinstance(content, dict) and re.fullmatch("[^:]+:[^:]+", str(content.get("tag"))) is not None
+
+
+def _is_answer(content) -> bool:
+    if not (isinstance(content, dict) and isinstance(content.get("predictions"), list) and "model" in content):
+        return False
+    return all(
+        isinstance(given, dict) and (_is_class(given) or _is_number(given.get("value")))
+        for given in content["predictions"]
+    )
+
+
+def _is_class(given: dict) -> bool:
+    probabilities = given.get("probabilities")
+    return "label" in given and isinstance(probabilities, dict) and all(map(_is_number, probabilities.values()))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

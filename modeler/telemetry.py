@@ -1,14 +1,19 @@
 """What operators see of the service: its metrics, one JSON log line a request, and the ids that join the two sides."""
 
+import atexit
 import os
 import random
 import re
+import shutil
+import tempfile
+from collections import Counter
 from datetime import datetime, timezone
 
 import prometheus_client
 from prometheus_client import multiprocess
 from pydantic_core import to_json
 
+FOLDER = "PREDICTION_METRICS_FOLDER"  # the environment variable that tells workers where they share their metrics
 REQUEST_ID = re.compile("[!-~]{1,128}")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 
@@ -35,6 +40,15 @@ def write_log_line(request_id: str, model: str | None, rows: int | None, status:
         pass  # nobody reads any more, which is no reason not to answer
 
 
+def share_metrics() -> None:
+    """Give the workers of this server a folder for their metrics, removed at its end.
+
+    That of BentoML is one for all servers of a store, and each new server empties it.
+    """
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-")
+    atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
+
+
 class Metrics:
     """Counts requests under the names that BentoML's own metrics have, and predictions and warnings.
 
@@ -45,6 +59,8 @@ class Metrics:
     """
 
     def __init__(self, service: str, version: str):
+        if folder := os.environ.get(FOLDER):
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         self._registry = prometheus_client.CollectorRegistry()
         labels = ["endpoint", "service_name", "service_version", "runner_name", "http_response_code"]
         here = {"namespace": "bentoml_service", "registry": self._registry}
@@ -72,11 +88,11 @@ class Metrics:
 
     def count_answer(self, model: str, labels: list[str], warnings: list[str]) -> None:
         for family, values in ((self._predictions, labels), (self._warnings, warnings)):
-            for value in set(values):
+            for value, count in Counter(values).items() if values else ():
                 key = family, model, value
                 if key not in self._of_label:
                     self._of_label[key] = family.labels(model, value)
-                self._of_label[key].inc(values.count(value))
+                self._of_label[key].inc(count)
 
     def expose(self) -> bytes:
         """All metrics of all worker processes, as Prometheus reads them."""

@@ -82,11 +82,11 @@ def test_numbers_that_are_none_are_refused_and_shown_as_text(reader, rows, text)
     assert fault["message"].startswith("must be a finite number") and fault["value"] in ("NaN", "Infinity", "-Infinity")
 
 
-@pytest.mark.parametrize("number", ["1e39", "-3.5e38", "1" + "0" * 60])
+@pytest.mark.parametrize("number", ["1e39", "-3.5e38", "1" + "0" * 60, "-1" + "0" * 400])
 def test_numbers_beyond_a_float32_are_refused(reader, rows, number):
     body = json.dumps([rows[0] | {"class": 12345}]).replace("12345", number).encode()
     (fault,) = refuse(reader, body)[1]["detail"]
-    assert fault["message"] == "must be a number of at most 3.4e+38, the most that a float32 holds"
+    assert fault["message"] == "must be a number between -3.4e+38 and 3.4e+38, which is what a float32 holds"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,21 @@ def test_column_that_the_model_does_not_use_holds_anything(reader, rows, dropped
         assert reader.read(json.dumps(write_forms(rows[:2])[form] | {"always": dropped}).encode()) == rows[:2]
 
 
+@pytest.mark.parametrize("value", [[1, 2], {"0": 1}, 7])
+def test_columns_that_the_model_does_not_use_decide_no_form(contract, rows, value):
+    dropped = [
+        feature | {"name": f"d{n}", "used": False, "reason": "noise"}
+        for n, feature in enumerate(contract["features"] * 2)
+    ]
+    reader = BodyReader(contract | {"features": contract["features"] + dropped}, 100)
+    ignored = {feature["name"]: value for feature in dropped}
+    assert [
+        {name: row[name] for name in rows[0]} for row in reader.read(json.dumps(rows[0] | ignored).encode())
+    ] == rows[:1]
+    for form in ("columns", "indexed columns"):
+        assert reader.read(json.dumps(write_forms(rows[:2])[form] | ignored).encode()) == rows[:2]
+
+
 def test_every_fault_of_a_request_is_listed(reader, rows):
     status, answer = refuse(reader, [rows[0] | {"class": "x", "flag?": 2}, 5, {**rows[2], "new": 1}, rows[3]])
     assert status == 400 and answer["error"] == "the request has 4 faults; nothing was predicted"
@@ -135,6 +150,12 @@ def test_a_hundred_faults_are_listed_and_all_are_counted(reader, rows):
     status, answer = refuse(reader, [{}] * 50)
     assert status == 400 and len(answer["detail"]) == 100
     assert answer["error"] == "the request has 200 faults, of which the first 100 are listed; nothing was predicted"
+
+
+def test_unknown_columns_beyond_the_listed_ones_are_counted(reader, rows):
+    _, answer = refuse(reader, [rows[0] | {f"x{n}": 1 for n in range(5000)} | {"class": "y"}])
+    assert answer["error"].startswith("the request has 5001 faults, of which the first 100 are listed")
+    assert answer["detail"][0]["field"] == "class" and answer["detail"][99]["field"] == "x98"
 
 
 def test_faults_without_number_are_not_counted_for_ever(contract):
@@ -170,6 +191,15 @@ def test_column_of_another_form_is_named(reader, rows):
     ]
 
 
+def test_columns_of_other_forms_are_counted_beyond_a_hundred(contract, rows):
+    body = {f"c{n}": [1] for n in range(400)} | {f"s{n}": 1 for n in range(150)}
+    _, answer = refuse(BodyReader(contract, 100), body)
+    assert len(answer["detail"]) == 100
+    assert answer["error"].startswith(
+        "the columns differ in form, which makes 150 faults, of which the first 100 are listed"
+    )
+
+
 def test_texts_of_the_caller_come_back_shortened(reader, rows):
     (fault,) = refuse(reader, [rows[0] | {"k" * 5000: "v" * 5000}])[1]["detail"]
     assert len(fault["field"]) == len(fault["value"]) == 100 and fault["value"].endswith("…")
@@ -179,5 +209,10 @@ def test_texts_of_the_caller_come_back_shortened(reader, rows):
 
 def test_limit_of_rows_is_told(reader, rows):
     assert len(reader.read(json.dumps([rows[0]] * 100).encode())) == 100
-    status, answer = refuse(reader, [rows[0]] * 101)
-    assert status == 413 and answer["error"] == "101 rows are too many; send at most 100 a request"
+    for body in (
+        [rows[0]] * 101,
+        write_forms([rows[0]] * 101)["columns"],
+        write_forms([rows[0]] * 101)["indexed columns"],
+    ):
+        status, answer = refuse(reader, body)
+        assert status == 413 and answer["error"] == "101 rows are too many; send at most 100 a request"

@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import pytest
 from test_graph import CLASSIFIERS, REGRESSORS, fit, make_table
 
@@ -10,6 +11,7 @@ from modeler.body import RequestError
 from modeler.contract import read_json, write_json
 from modeler.data import raw_records
 from modeler.graph import convert_pipeline, decode_answers, describe_differences
+from modeler.openapi import describe_api, make_example
 from modeler.predictor import Predictor
 from modeler.store import StoredModel, content_version
 
@@ -88,6 +90,53 @@ def test_warnings_are_counted_by_kind_and_labels_as_they_are_shown(two):
     given = Predictor(two, 10).answer(body)
     assert sorted(given.warnings) == ["outside_range", "outside_range", "unseen_category"]
     assert given.rows == 2 and set(given.labels) <= {"no", "yes"}
+
+
+def test_labels_are_counted_as_the_probabilities_are_named(made):
+    predictor = Predictor(made, 100)
+    given = predictor.answer(json.dumps(made.read("golden.json")["rows"]).encode())
+    named = {key for answer in json.loads(given.body)["predictions"] for key in answer.get("probabilities", ())}
+    assert set(given.labels) <= named and (given.labels or not predictor.contract["target"]["classes"])
+
+
+def test_long_category_is_shortened_in_its_warning(two):
+    row = two.read("golden.json")["rows"][0]
+    (given,) = answer(two, [row | {"1st colour": "x" * 10_000}])["predictions"]
+    assert len(given["warnings"][0]) < 200
+
+
+def test_text_that_stands_for_missing_is_unseen_where_nothing_may_be_missing(tmp_path):
+    model = store_model(tmp_path, "two")
+    row, contract = model.read("golden.json")["rows"][0], model.read("contract.json")
+    for feature in contract["features"]:
+        feature["missing"] = False
+    write_json(tmp_path / "contract.json", contract)
+    row = {
+        name: value if value is not None else {"flag?": True, "1st colour": "red"}.get(name, 1)
+        for name, value in row.items()
+    }
+    (given,) = answer(model, [row | {"1st colour": "(missing)"}])["predictions"]
+    assert given["warnings"] == ["1st colour '(missing)' was not seen in training"]
+
+
+def test_limit_of_rows_is_for_requests_not_for_golden_rows(two):
+    Predictor(two, 5).check_golden()
+    with pytest.raises(RequestError, match="6 rows are too many; send at most 5 a request"):
+        Predictor(two, 5).answer(json.dumps(two.read("golden.json")["rows"][:6]).encode())
+
+
+def test_documents_and_example_of_every_kind_of_model_fit_each_other(made):
+    predictor = Predictor(made, 10)
+    document = describe_api(predictor.contract, predictor.example, 10, 1000)
+    schema = {"$ref": "#/components/schemas/Answers", "components": document["components"]}
+    jsonschema.validate(predictor.example, schema, jsonschema.Draft202012Validator)
+    body = {"$ref": "#/components/schemas/Row", "components": document["components"]}
+    jsonschema.validate(make_example(predictor.contract), body, jsonschema.Draft202012Validator)
+    for row in made.read("golden.json")["rows"]:
+        jsonschema.validate(row, body, jsonschema.Draft202012Validator)
+    for wrong in ({"class": "3"}, {"class": None}, {"flag?": 1}, {"1st colour": 5}, {"new": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(row | wrong, body, jsonschema.Draft202012Validator)
 
 
 def test_row_without_a_finite_answer_is_a_fault_of_the_request(tmp_path):

@@ -1,6 +1,7 @@
 """The service, as a real `bentoml serve` process asked over HTTP."""
 
 import http.client
+import http.server
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 
 import bentoml
@@ -139,7 +141,7 @@ def test_snippet_of_readme_posts_one_row(service):
 
 RADIUS = "must be a number; in training 6.981 to 28.11"
 FINITE = "must be a finite number; in training 6.981 to 28.11"
-FLOAT32 = "must be a number of at most 3.4e+38, the most that a float32 holds"
+FLOAT32 = "must be a number between -3.4e+38 and 3.4e+38, which is what a float32 holds"
 RECORD = "a row must be an object from column name to value"
 FORM = "the body must be a list of records, one record or an object of columns"
 NO_ROWS = "there are no rows; send at least one"
@@ -167,7 +169,7 @@ WRONG_BODIES = [
     (lambda row: swap(row, text="1e999"), 400, 0, "mean radius", FINITE),
     (lambda row: swap(row, text="1e39"), 400, 0, "mean radius", FLOAT32),
     (lambda row: swap(row, text="-1e39"), 400, 0, "mean radius", FLOAT32),
-    (lambda row: swap(row, text="1" + "0" * 400), 400, 0, "mean radius", RADIUS),
+    (lambda row: swap(row, text="1" + "0" * 400), 400, 0, "mean radius", FLOAT32),
     (lambda row: swap(row, text="1" * 5000), 400, None, None, NOT_JSON + "number out of range"),
     (lambda row: swap(row, text="01"), 400, None, None, NOT_JSON),
     (lambda row: swap(row, text="0x1F"), 400, None, None, NOT_JSON),
@@ -255,7 +257,12 @@ def test_wrong_body_is_answered_with_its_fault(service, row, make, status, row_n
         ("/static_content/nothing.js", {}, 404, NOTHING),
         ("/static_content/%2e%2e/%2e%2e/containers.py", {}, 404, NOTHING),
         ("/%00%ff", {}, 404, NOTHING),
-        ("/predict", {"body": b"[]", "content_type": "text/plain"}, 415, "the body must be JSON: send the header"),
+        (
+            "/predict",
+            {"body": b"[]", "content_type": "text/plain"},
+            415,
+            "the body must be JSON in UTF-8: send the header",
+        ),
         (
             "/predict",
             {"body": b"a=1", "content_type": "application/x-www-form-urlencoded"},
@@ -283,9 +290,36 @@ def test_wrong_request_is_answered_in_the_same_shape(service, path, asked, statu
     assert (headers["allow"] is not None) == (status == 405)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        'application/json;charset="utf-8"; v=1',
+        "application/vnd.api+json",
+    ],
+)
 def test_json_by_its_other_names_is_taken(service, row, kind):
     assert service.ask("/predict", json.dumps(row).encode(), content_type=kind)[0] == 200
+
+
+def test_web_socket_is_answered_in_the_same_shape(service):
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    connection.request("GET", "/predict", headers=headers | {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="})
+    answer = connection.getresponse()
+    assert answer.status == 400 and json.load(answer)["error"].startswith("this is no WebSocket")
+
+
+def test_large_requests_beside_small_ones_change_none(service, golden, row):
+    large = json.dumps(write_forms([{name: round(value, 1) for name, value in row.items()}] * 8000)["columns"]).encode()
+    wrong = json.dumps([{f"x{n}": n for n in range(100_000)}]).encode()
+    expected = [service.predict(body) for body in (golden["rows"], large, wrong)]
+    assert [status for status, _ in expected] == [200, 200, 400]
+    with ThreadPoolExecutor(8) as threads:
+        bodies = [golden["rows"], golden["rows"], large, golden["rows"], wrong] * 8
+        answers = list(threads.map(service.predict, bodies))
+    assert answers == [expected[0], expected[0], expected[1], expected[0], expected[2]] * 8
 
 
 def test_body_without_length_is_refused_when_it_grows_too_large(service):
@@ -344,7 +378,7 @@ def test_openapi_describes_every_column_and_its_example_works(service, retrained
             assert column["type"] == "number" and column["description"] == told
             assert column["examples"] == [feature["example"]]
         else:
-            assert column["description"] == f"not used ({feature['reason']}); may be left out"
+            assert column["description"] == f"a number in training, not used ({feature['reason']}); may be left out"
     required = document["components"]["schemas"]["Row"]["required"]
     assert sorted(required) == sorted(feature["name"] for feature in contract["features"] if feature["used"])
     examples = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
@@ -425,6 +459,18 @@ def test_metrics_count_predictions_by_label_and_warnings_by_kind(service, retrai
     assert grown(requests.format(200, whose)) == 2 and grown(requests.format(400, whose)) == 1
 
 
+def test_metrics_are_those_of_all_workers_of_this_server_alone(retrained, row, tmp_path):
+    with Serving(retrained[0], tmp_path / "log", "workers=2") as serving:
+        with Serving(retrained[0], tmp_path / "other"):
+            for _ in range(30):
+                assert serving.predict(row)[0] == 200
+                time.sleep(0.01)
+        counted = [metrics(serving) for _ in range(5)]
+    tag = retrained[1]["model"]
+    name = f'bentoml_service_predictions_total{{label="malignant",model="{tag}"}}'
+    assert [part[name] for part in counted] == [30] * 5
+
+
 def test_metrics_do_not_grow_by_paths_that_do_not_exist(service):
     service.ask("/nothing")
     before = len(metrics(service))
@@ -439,7 +485,9 @@ def test_request_is_one_log_line_without_any_of_its_values(service, row):
     service.ask("/predict", json.dumps([row, row | {"mean radius": 12.3456789}]).encode(), x_request_id="mine-1")
     service.ask("/predict", json.dumps([row | secret]).encode(), x_request_id="mine-2")
     service.ask("/name%20of%20a%20patient?radius=12.3456789", x_request_id="mine-3")
-    lines = service.log_lines[known:]
+    deadline = time.monotonic() + 10
+    while len(lines := service.log_lines[known:]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)  # a line is written after its answer
     assert [(line["request_id"], line["rows"], line["status"]) for line in lines] == [
         ("mine-1", 2, 200),
         ("mine-2", None, 400),
@@ -535,6 +583,7 @@ def test_damaged_store_entry_is_a_503_with_the_reason(retrained, row, tmp_path, 
     [
         ([], "there is no model breast_cancer in the store .*; `bentoml models list` shows what there is, and `python pipeline.py` makes one"),
         (["model=orders"], "there is no model orders in .*`python pipeline.py --data FILE --target COLUMN --name orders` makes one"),
+        (["model=No Such"], "model\n  String should match pattern"),
         (["modl=x"], "modl\n  Extra inputs are not permitted"),
         (["max_rows=none"], "max_rows\n  Input should be a valid integer"),
     ],
@@ -545,9 +594,10 @@ def test_service_that_cannot_start_says_why_and_ends(project, arguments, sentenc
     assert done.returncode == 1 and re.search(sentence, done.stderr) and "Traceback" not in done.stderr
 
 
-def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, workers):
     body = json.dumps(row).encode()
-    with Serving(retrained[0], tmp_path / "log") as serving:
+    with Serving(retrained[0], tmp_path / "log", f"workers={workers}") as serving:
         begun = socket.create_connection(("127.0.0.1", serving.port), timeout=30)
         begun.sendall(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:50]
@@ -575,10 +625,12 @@ def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path):
 
 
 def ask_anew(serving):
+    """How a request fares that comes after SIGTERM: BentoML's parent holds the socket, so it waits until the end."""
     try:
         return serving.ask("/livez")
-    except OSError:
-        return "refused"
+    except (ConnectionError, urllib.error.URLError, http.client.RemoteDisconnected) as error:
+        cause = getattr(error, "reason", error)
+        return "refused" if isinstance(cause, ConnectionError) else repr(error)
 
 
 def test_sigterm_waits_no_longer_than_the_grace(retrained, tmp_path):
@@ -617,6 +669,52 @@ def test_verify_finds_a_service_that_answers_otherwise(retrained, golden, tmp_pa
 def test_verify_takes_golden_rows_from_the_local_store_alone(service, project):
     done = project.retrain("verify", "--url", service.url)
     assert done.returncode == 1 and "there is no model breast_cancer:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "predictions", "sentence"),
+    [
+        (5, None, "answered 200 and not as this service does; is it another one?"),
+        ({"tag": ""}, None, "answered 200 and not as this service does; is it another one?"),
+        ({"tag": "no_such:0123"}, None, "there is no model no_such:0123 in the store"),
+        ("own", [1], "answered 200 and not as this service does; is it another one?"),
+        ("own", [{}], "answered 200 and not as this service does; is it another one?"),
+        ("own", [{"label": "a", "probabilities": {"a": "much"}}], "answered 200 and not as this service does"),
+        ("own", [], "gave 0 answers to 1 rows"),
+        ("own", "another", "says it serves {tag}, but other:0123 answered"),
+        ("own", [{"value": 1.0}], "records, one row a request, row 0: 1 instead of"),
+        ("own", [{"label": "benign", "probabilities": {"benign": 1}}], "row 0: benign (benign 1.000000) instead of"),
+    ],
+)
+def test_verify_names_what_an_impostor_does_otherwise(retrained, model, predictions, sentence):
+    tag = retrained[1]["model"]
+
+    class Impostor(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.reply({"tag": tag} if model == "own" else model)
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            first = body if isinstance(body, list) else next(iter(body.values()))
+            rows = len(first) if isinstance(first, list | dict) else 1
+            if predictions == "another":
+                return self.reply({"model": "other:0123", "predictions": []})
+            self.reply({"model": tag, "predictions": predictions * rows})
+
+        def reply(self, content):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Impostor) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = retrained[0].retrain("verify", "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 1 and sentence.format(tag=tag) in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

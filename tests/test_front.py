@@ -1,0 +1,100 @@
+"""The front as an ASGI application: what only a client that misbehaves, or a fault of ours, brings about."""
+
+import asyncio
+import json
+import tracemalloc
+from types import SimpleNamespace
+
+import pytest
+from test_predictor import store_model
+
+from modeler import front
+from modeler.front import Front
+from modeler.predictor import Predictor
+from modeler.telemetry import Metrics
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return Predictor(store_model(tmp_path_factory.mktemp("model"), "two"), 1000)
+
+
+def ask(predictor, messages, max_body=1_000_000, **headers):
+    """Post a body that arrives in these messages; what is sent back, and the front's metrics."""
+    service = SimpleNamespace(predictor=predictor, tag="made:1")
+    metrics = Metrics("made", "1")
+    app = Front(None, lambda: service, metrics, max_body, 10)
+    messages, sent = iter(messages), []
+
+    async def receive():
+        try:
+            return next(messages)
+        except StopIteration:
+            await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": raw}
+    asyncio.run(app(scope, receive, send))
+    content = json.loads(sent[1]["body"]) if sent else None
+    return (sent[0]["status"] if sent else None), content, metrics.expose().decode()
+
+
+def part(body: bytes, more=False):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_body_in_parts_is_put_together(predictor):
+    body = json.dumps(predictor._model.read("golden.json")["rows"][0]).encode()
+    whole, in_parts = ask(predictor, [part(body)]), ask(predictor, [part(body[:30], True), part(body[30:])])
+    assert whole[:2] == in_parts[:2] and whole[0] == 200
+
+
+def test_body_that_does_not_arrive_in_time_is_a_408(predictor, monkeypatch):
+    monkeypatch.setattr(front, "BODY_SECONDS", 0.05)
+    status, answer, _ = ask(predictor, [part(b"[", True)])
+    assert status == 408 and answer["error"] == "the body did not arrive within 0.05 seconds"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_body_beyond_the_limit_is_not_kept_in_memory(predictor, declared):
+    parts = (part(b" " * 1_000_000, number < 99) for number in range(100))
+    headers = {"content_length": "100000000"} if declared else {}
+    tracemalloc.start()
+    status, answer, _ = ask(predictor, parts, 5_000_000, **headers)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert status == 413 and answer["error"] == "the body is too large; send at most 5000000 bytes a request"
+    assert peak < 12_000_000
+
+
+def test_client_that_asks_first_is_refused_before_it_sends(predictor):
+    status, answer, _ = ask(predictor, [], content_length="2000000", expect="100-continue")
+    assert status == 413 and answer["error"].startswith("the body is too large")
+
+
+def test_client_that_goes_away_is_counted_and_not_answered(predictor):
+    status, _, metrics = ask(predictor, [part(b"[", True), {"type": "http.disconnect"}])
+    assert status is None and 'http_response_code="499"' in metrics
+
+
+def test_fault_of_ours_is_a_500_that_tells_no_value(predictor, monkeypatch, caplog):
+    def fail(body):
+        raise RuntimeError(f"could not convert string to float: {body}")
+
+    monkeypatch.setattr(predictor, "answer", fail)
+    status, answer, metrics = ask(predictor, [part(b'"name of a patient"')], x_request_id="mine")
+    assert status == 500 and answer["error"] == "the request failed; the log tells more under its id, mine"
+    assert "RuntimeError" in caplog.text and "in fail" in caplog.text and "patient" not in caplog.text
+    assert 'http_response_code="500"' in metrics
+
+
+def test_log_that_nobody_reads_is_no_reason_not_to_answer(predictor, monkeypatch):
+    class Broken:
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Broken())
+    assert ask(predictor, [part(b"[]")])[0] == 400
