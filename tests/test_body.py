@@ -207,6 +207,11 @@ def test_texts_of_the_caller_come_back_shortened(reader, rows):
     assert fault["value"] == "a list of 2"
 
 
+def test_fault_far_down_has_its_own_row_number(contract, rows):
+    _, answer = refuse(BodyReader(contract, 2000), [rows[0]] * 1234 + [rows[0] | {"class": "x"}] + [rows[0]] * 50)
+    assert [fault["row"] for fault in answer["detail"]] == [1234]
+
+
 def test_limit_of_rows_is_told(reader, rows):
     assert len(reader.read(json.dumps([rows[0]] * 100).encode())) == 100
     for body in (
