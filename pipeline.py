@@ -358,10 +358,12 @@ def _relative(path: Path | str) -> str:
 def _import_gate() -> None:
     """Import what the gate needs while the first kernel works; together it takes seconds."""
     import nbconvert  # noqa: F401
-    import onnxruntime  # noqa: F401
     import skops.io  # noqa: F401
 
     import modeler.gate  # noqa: F401
+    from modeler.graph import import_runtime
+
+    import_runtime()
 
 
 def _interrupt(number, frame):

@@ -4,6 +4,7 @@ Answering needs numpy and ONNX Runtime alone, so that the service can do it.
 """
 
 import copy
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,7 @@ class Graph:
     """
 
     def __init__(self, model: Path | bytes, contract: dict):
-        import onnxruntime  # late, so that --help stays quick
-
+        onnxruntime = import_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.contract = contract
@@ -72,6 +72,18 @@ class Graph:
     def answer(self, rows: Sequence[Mapping]) -> list[dict]:
         """Answer raw rows, given as one mapping a row from column name to value."""
         return decode_answers(self.run(self.encode(rows)), self.contract)
+
+
+def import_runtime():
+    """Import ONNX Runtime, late so that --help stays quick, and without its telemetry.
+
+    From 1.32 on it writes down every session in the user's home and sends that to its makers; only this variable, set
+    before the import, keeps it from doing so.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
