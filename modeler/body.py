@@ -77,7 +77,8 @@ class BodyReader:
         try:
             content = from_json(body, cache_strings="keys")
         except ValueError as error:
-            raise RequestError(400, f"the body is not JSON: {error}") from None
+            told = f"cannot be read as JSON in UTF-8: {error}" if body.strip() else "is empty; send rows as JSON"
+            raise RequestError(400, f"the body {told}") from None
         rows = find_rows(content, self._ignored, self.max_rows)
         if not rows:
             raise RequestError(400, "there are no rows; send at least one")
@@ -134,7 +135,7 @@ class BodyReader:
         if field is None:
             return "a row must be an object from column name to value"
         if kind == "missing":
-            return f"missing column; it must be {describe_values(self._features[field])}"
+            return f"missing; it must be {describe_values(self._features[field])}"
         if kind == "extra_forbidden":
             return self._explain_unknown(field, suggestions)
         feature = self._features[field]

@@ -27,6 +27,7 @@ from modeler.telemetry import Metrics, choose_request_id, write_log_line
 
 LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
 BODY_SECONDS = 30  # in which a body must have arrived
+DRAIN_SECONDS = 3  # of reading on when a request is already refused: who is still sending does not see an answer
 READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
 START_PAGE = Path(__file__).with_name("start_page.html")
@@ -146,9 +147,8 @@ class Front:
         return await answer(scope, headers, receive)
 
     async def _predict(self, scope, headers, receive) -> Reply:
-        body = await self._read_body(headers, receive)  # first of all: who is still sending does not see an answer
+        body = await self._read_body(receive, find_refusal(headers, self._max_body), b"expect" in headers)
         predictor = self._get_predictor()
-        check_content_type(headers)
         if len(body) < LARGE_BODY:
             answer = predictor.answer(body)
         else:
@@ -156,32 +156,29 @@ class Front:
         self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
         return _reply(answer.body, JSON, rows=answer.rows)
 
-    async def _read_body(self, headers, receive) -> bytes:
-        """Read a body; what is beyond the limit is read too, but not kept, within the same time."""
-        too_large = RequestError(413, f"the body is too large; send at most {self._max_body} bytes a request")
-        excessive = int(headers.get(b"content-length") or 0) > self._max_body
-        if excessive and b"expect" in headers:
-            raise too_large  # the client waits to be told whether to send
+    async def _read_body(self, receive, refusal: RequestError | None, waits: bool) -> bytes:
+        """Read a body; where the request is refused, read on for a while and keep nothing, unless the client waits."""
+        if refusal and waits:
+            raise refusal
         parts, size, more = [], 0, True
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS if refusal else BODY_SECONDS) as limit:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    more = message.get("more_body", False)
-                    body = message.get("body", b"")
+                    more, body = message.get("more_body", False), message.get("body", b"")
                     size += len(body)
-                    if excessive := excessive or size > self._max_body:
+                    if refusal is None and size > self._max_body:
+                        refusal = _too_large(self._max_body)
                         parts.clear()
-                    else:
+                        limit.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
+                    if refusal is None:
                         parts.append(body)
         except TimeoutError:
-            raise (
-                too_large if excessive else RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds")
-            ) from None
-        if excessive:
-            raise too_large
+            refusal = refusal or RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds")
+        if refusal:
+            raise refusal
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _get_predictor(self):
@@ -229,17 +226,24 @@ class Front:
         return Reply(start["status"], b"".join(part.get("body", b"") for part in parts), list(start["headers"]))
 
 
-def check_content_type(headers: dict[bytes, bytes]) -> None:
-    """Raise a RequestError unless a body is plain JSON; one without a type is taken for that."""
+def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | None:
+    """Why a request is refused for its headers alone; a body without a type is taken for JSON."""
+    if int(headers.get(b"content-length") or 0) > max_body:
+        return _too_large(max_body)
     content_type = headers.get(b"content-type", JSON.encode()).decode("latin-1")
     media, _, parameters = content_type.lower().partition(";")
     charset = CHARSET.search(parameters)
     if not JSON_TYPE.fullmatch(media.strip()) or (charset and charset[1] not in ("utf-8", "utf8", "us-ascii")):
         sentence = "the body must be JSON in UTF-8: send the header content-type: application/json"
-        raise RequestError(415, sentence, value=content_type)
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        return RequestError(415, sentence, value=content_type)
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1")
     if encoding.strip().lower() not in ("", "identity"):
-        raise RequestError(415, "the body must not be compressed", value=encoding)
+        return RequestError(415, "the body must not be compressed", value=encoding)
+    return None
+
+
+def _too_large(max_body: int) -> RequestError:
+    return RequestError(413, f"the body is too large; send at most {max_body} bytes a request")
 
 
 def limit_grace(seconds: int) -> None:

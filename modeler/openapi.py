@@ -33,7 +33,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
     fault = RequestError(
         400,
         "the request has 1 fault; nothing was predicted",
-        [describe_fault(f"missing column; it must be {columns[name]['description']}", 0, name)],
+        [describe_fault(f"missing; it must be {columns[name]['description']}", 0, name)],
     ).answer
     return {
         "openapi": "3.1.0",

@@ -174,7 +174,7 @@ def test_faults_without_number_are_not_counted_for_ever(contract):
 def test_columns_of_other_length_lack_values(reader, rows, values, missing):
     _, answer = refuse(reader, write_forms(rows[:3])["columns"] | {"class": values})
     assert {(fault["row"], fault["field"]) for fault in answer["detail"]} == missing
-    assert all(fault["message"].startswith("missing column; it must be") for fault in answer["detail"])
+    assert all(fault["message"].startswith("missing; it must be") for fault in answer["detail"])
 
 
 def test_index_that_a_column_lacks_is_a_missing_value(reader, rows):

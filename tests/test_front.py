@@ -79,6 +79,24 @@ def test_client_that_asks_first_is_refused_before_it_sends(predictor):
     assert status == 413 and answer["error"].startswith("the body is too large")
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({"content_length": "2000000"}, 413), ({"content_type": "text/plain"}, 415), ({"content_encoding": "br"}, 415)],
+)
+def test_request_refused_by_its_headers_is_not_waited_for(predictor, monkeypatch, headers, expected):
+    monkeypatch.setattr(front, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(front, "BODY_SECONDS", 3600)
+    assert ask(predictor, [part(b"[", True)], **headers)[0] == expected
+    monkeypatch.setattr(front, "DRAIN_SECONDS", 3600)
+    assert ask(predictor, [part(b"[", True), part(b"]")], **headers)[0] == expected
+
+
+def test_endless_body_is_given_up(predictor, monkeypatch):
+    monkeypatch.setattr(front, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(front, "BODY_SECONDS", 3600)
+    assert ask(predictor, [part(b"x" * 11, True)], 10)[0] == 413
+
+
 def test_client_that_goes_away_is_counted_and_not_answered(predictor):
     status, _, metrics = ask(predictor, [part(b"[", True), {"type": "http.disconnect"}])
     assert status is None and 'http_response_code="499"' in metrics

@@ -166,7 +166,10 @@ def test_runtime_writes_down_and_sends_nothing_about_its_use(tmp_path):
     (tmp_path / "model.onnx").write_bytes(convert_pipeline(pipeline, X))
     load = "import sys; from modeler.graph import Graph; Graph(open(sys.argv[1], 'rb').read(), {'features': []})"
     bare = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    for command in (load, load.replace("import sys;", "import sys; from pipeline import _import_gate; _import_gate();")):
+    for command in (
+        load,
+        load.replace("import sys;", "import sys; from pipeline import _import_gate; _import_gate();"),
+    ):
         words = [sys.executable, "-c", command, str(tmp_path / "model.onnx")]
         subprocess.run(words, check=True, env=bare | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()]

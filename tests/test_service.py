@@ -137,6 +137,13 @@ def test_snippet_of_readme_posts_one_row(service):
     ]
 
 
+def test_error_of_readme_is_what_is_answered(service, row):
+    _, block = re.findall(r"```json\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    expected = json.loads(block)
+    (fault,) = expected["detail"]
+    assert service.predict(row | {fault["field"]: fault["value"]}) == (400, expected)
+
+
 # What it refuses
 
 RADIUS = "must be a number; in training 6.981 to 28.11"
@@ -145,7 +152,7 @@ FLOAT32 = "must be a number between -3.4e+38 and 3.4e+38, which is what a float3
 RECORD = "a row must be an object from column name to value"
 FORM = "the body must be a list of records, one record or an object of columns"
 NO_ROWS = "there are no rows; send at least one"
-NOT_JSON = "the body is not JSON: "
+NOT_JSON = "the body cannot be read as JSON in UTF-8: "
 NOTHING = "there is nothing at this path"
 
 
@@ -186,7 +193,13 @@ WRONG_BODIES = [
         "diagnosis",
         "this is the column that the model predicts; leave it out",
     ),
-    (lambda row: [row, {n: v for n, v in row.items() if n != "mean radius"}], 400, 1, "mean radius", "missing column"),
+    (
+        lambda row: [row, {n: v for n, v in row.items() if n != "mean radius"}],
+        400,
+        1,
+        "mean radius",
+        "missing; it must be a number",
+    ),
     (lambda row: [row, row, 5], 400, 2, None, RECORD),
     (lambda row: [row, None], 400, 1, None, RECORD),
     (lambda row: [[*row.values()]], 400, 0, None, RECORD),
@@ -196,7 +209,13 @@ WRONG_BODIES = [
     (lambda row: [], 400, None, None, NO_ROWS),
     (lambda row: dict.fromkeys(row, []), 400, None, None, NO_ROWS),
     (lambda row: dict.fromkeys(row, {}), 400, None, None, NO_ROWS),
-    (lambda row: write_forms([row, row])["columns"] | {"mean radius": [14.4]}, 400, 1, "mean radius", "missing column"),
+    (
+        lambda row: write_forms([row, row])["columns"] | {"mean radius": [14.4]},
+        400,
+        1,
+        "mean radius",
+        "missing; it must be a number",
+    ),
     (
         lambda row: write_forms([row, row])["columns"] | {"mean radius": 14.4},
         400,
@@ -209,14 +228,16 @@ WRONG_BODIES = [
         400,
         0,
         "mean texture",
-        "missing column",
+        "missing; it must be a number",
     ),
-    (lambda row: {}, 400, 0, "mean radius", "missing column"),
+    (lambda row: {}, 400, 0, "mean radius", "missing; it must be a number"),
     (lambda row: 5, 400, None, None, FORM),
     (lambda row: "text", 400, None, None, FORM),
     (lambda row: None, 400, None, None, FORM),
     (lambda row: True, 400, None, None, FORM),
-    (lambda row: b"", 400, None, None, NOT_JSON),
+    (lambda row: b"", 400, None, None, "the body is empty; send rows as JSON"),
+    (lambda row: b" \n", 400, None, None, "the body is empty; send rows as JSON"),
+    (lambda row: b"\xef\xbb\xbf[]", 400, None, None, NOT_JSON),
     (lambda row: b"mean radius=14", 400, None, None, NOT_JSON),
     (lambda row: json.dumps([row])[:-1].encode(), 400, None, None, NOT_JSON),
     (lambda row: json.dumps([row]).encode() + b"x", 400, None, None, NOT_JSON),
