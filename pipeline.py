@@ -68,7 +68,9 @@ def retrain(options: argparse.Namespace) -> int:
         compared = reproduce(run, executions, options.cell_timeout, progress)
     pages.result()
     judgement = judge(run, table, parameters, floors, ceilings, progress)
-    outcome = publish(run, options.name or table.name, judgement, provenance, progress)
+    name = options.name or table.name
+    outcome = publish(run, name, judgement, provenance, progress)
+    bento = build(name, progress) if options.build and outcome.verdict != "rejected" else None
 
     result = {
         "run": str(run),
@@ -82,7 +84,7 @@ def retrain(options: argparse.Namespace) -> int:
             {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
             for execution, cells in zip(executions, compared)
         ],
-        "bento": None,
+        "bento": bento,
         "image": None,
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -149,31 +151,46 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
     )
 
 
+def build(name: str, progress: Progress) -> str:
+    """Build the champion's bento, and replay its golden rows there; the bento's tag."""
+    from modeler.bento import build_bento, serve_bento
+    from modeler.remote import replay_at_service
+
+    progress.say("build      the champion's bento, and its golden rows there")
+    bento = build_bento(ROOT, name)
+    with serve_bento(bento) as url:
+        _, differences = replay_at_service(url)
+    if differences:
+        raise ModelerError("\n  ".join([f"the bento {bento} differs from the golden rows:", *differences]))
+    return bento
+
+
 def verify(options: argparse.Namespace) -> int:
-    """Replay the golden rows of a stored model, in the store or at a running service."""
-    from modeler.body import FORMS
+    """Replay the golden rows of a stored model, in the store, in a bento or at a running service."""
+    from modeler.bento import serve_bento
     from modeler.golden import replay_golden
     from modeler.graph import Graph
-    from modeler.remote import RemoteService
+    from modeler.remote import replay_at_service
     from modeler.store import GRAPH, load_model
 
-    if options.url:
-        service = RemoteService(options.url)
-        model, place = load_model(service.tag), f" at {service.url}"
-        ways = {f"{form}, ": service.answer_in(form) for form in FORMS}
+    if options.bento:
+        with serve_bento(options.bento) as url:
+            model, differences = replay_at_service(url)
+        place = f" in the bento {options.bento}"
+    elif options.url:
+        model, differences = replay_at_service(options.url)
+        place = f" at {options.url}"
     else:
         model, place = load_model(options.model), ""
-        ways = {"": Graph(model.path / GRAPH, model.read("contract.json")).answer}
-    contract, golden = model.read("contract.json"), model.read("golden.json")
-    differences = [
-        f"{way}{difference}" for way, answer in ways.items() for difference in replay_golden(golden, contract, answer)
-    ]
+        contract, golden = model.read("contract.json"), model.read("golden.json")
+        differences = replay_golden(golden, contract, Graph(model.path / GRAPH, contract).answer)
     if differences:
         _print("\n  ".join([f"{model.tag}{place} differs from its golden rows:", *differences]))
         return FAILED
-    forms = f" and in {len(ways)} forms" if len(ways) > 1 else ""
-    rows = len(golden["rows"])
-    _print(f"{model.tag}{place} answers its {rows} golden rows as the estimator did, singly, as a batch{forms}")
+    forms = ", singly and as a batch" + (", in every form of a request" if place else "")
+    _print(
+        f"{model.tag}{place} answers its {len(model.read('golden.json')['rows'])} golden rows as the estimator did{forms}"
+    )
     return OK
 
 
@@ -243,6 +260,8 @@ def describe_result(result: dict) -> str:
         f"  champion   {result['model'] or 'none'}",
         f"  run        {_relative(result['run'])}",
     ]
+    if result["bento"]:
+        lines.append(f"  bento      {result['bento']}")
     if result["model"]:
         lines.append(f"  serve it   bentoml serve{'' if name == 'breast_cancer' else f' --arg model={name}'}")
     return "\n".join(lines)
@@ -260,7 +279,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; a mistake raises a UsageError."""
     parser = _Parser(
         prog="pipeline.py",
-        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --url URL",
+        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --url URL",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EPILOG,
@@ -300,13 +319,17 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         default=CELL_TIMEOUT,
         help=f"how long one cell may run (default: {CELL_TIMEOUT})",
     )
+    add("--build", action="store_true", help="also build the bento of the champion, and replay the golden rows there")
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands", prog="pipeline.py")
     command = commands.add_parser(
-        "verify", help="replay the golden rows of a stored model, there or at a service", description=verify.__doc__
+        "verify",
+        help="replay the golden rows of a stored model, there, in a bento or at a service",
+        description=verify.__doc__,
     )
     where = command.add_mutually_exclusive_group(required=True)
     where.add_argument("model", metavar="MODEL_TAG", nargs="?", help="in the store: NAME, NAME:latest or NAME:VERSION")
+    where.add_argument("--bento", metavar="TAG", help="in a bento of the local store, run for it")
     where.add_argument("--url", metavar="URL", help="at a running service, in every form that a request may have")
     options = parser.parse_args(arguments)
     if options.command and arguments[0] != options.command:

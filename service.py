@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from pathlib import Path
 
 import bentoml
 from _bentoml_sdk import Service  # `bentoml.service` takes a class of service, but this one has no public name
@@ -10,9 +11,9 @@ from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
 from modeler.body import RequestError
+from modeler.bento import PinnedModel, define_image, describe_bento, read_bento_tag
 from modeler.front import Front
 from modeler.predictor import load_predictor
-from modeler.store import find_model
 from modeler.telemetry import Metrics, share_metrics
 
 
@@ -28,10 +29,12 @@ class Arguments(BaseModel, extra="forbid"):
     max_body: int = Field(8 * 2**20, ge=1, description="bytes a request's body may have")
     workers: int = Field(1, ge=1, description="processes that answer")
     grace: int = Field(10, ge=1, description="seconds after SIGTERM in which requests in flight are answered")
+    base_image: str = Field("python:3.11-slim", description="the image that `bentoml build` builds on; pin a digest")
 
 
 log = logging.getLogger("bentoml.prediction")
 arguments = bentoml.use_arguments(Arguments)
+tag = read_bento_tag(Path(__file__)) or arguments.model
 
 
 class FrontedService(Service):
@@ -44,7 +47,9 @@ class FrontedService(Service):
 
 
 @bentoml.service(
-    name=arguments.model.partition(":")[0],
+    name=tag.partition(":")[0],
+    image=define_image(arguments.base_image),
+    **describe_bento(tag),
     service_class=FrontedService,
     workers=arguments.workers,
     metrics={"enabled": False},  # the front counts, under the same names
@@ -53,10 +58,12 @@ class FrontedService(Service):
 class Prediction:
     """Answers rows of the data a model was trained on."""
 
+    model = PinnedModel(tag)
+
     def __init__(self):
         self.predictor, self.tag, self.fault = None, None, None
         try:
-            self.predictor = load_predictor(arguments.model, arguments.max_rows)
+            self.predictor = load_predictor(tag, arguments.max_rows)
             self.tag = self.predictor.tag
         except ModelerError as error:
             self.fault = str(error)
@@ -67,11 +74,7 @@ class Prediction:
 
     @bentoml.on_deployment
     def prepare() -> None:
-        """End `bentoml serve` with one sentence where there is no such model, else make room for its metrics."""
-        try:
-            find_model(arguments.model)
-        except ModelerError as error:
-            raise SystemExit(str(error)) from None
+        """Make room for the metrics of all workers."""
         share_metrics()
 
     @bentoml.api(route="/predict")

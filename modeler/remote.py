@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 import requests
 
 from modeler import ModelerError, UsageError
-from modeler.body import ONE_RECORD, write_forms
+from modeler.body import FORMS, ONE_RECORD, write_forms
+from modeler.golden import replay_golden
+from modeler.store import StoredModel, load_model
 
 SECONDS = 30  # to wait for an answer
 
@@ -63,6 +65,24 @@ class RemoteService:
                 f"{self.url}{route} answered {answer.status_code} and not as this service does; is it another one?"
             )
         return given
+
+
+def replay_at_service(url: str) -> tuple[StoredModel, list[str]]:
+    """Replay golden rows at a service, in every form that a request may have.
+
+    Returns
+    -------
+    StoredModel, list of str
+        The model of the local store that has the tag which the service reports, and a sentence for every difference.
+    """
+    service = RemoteService(url)
+    model = load_model(service.tag)
+    contract, golden = model.read("contract.json"), model.read("golden.json")
+    return model, [
+        f"{form}, {difference}"
+        for form in FORMS
+        for difference in replay_golden(golden, contract, service.answer_in(form))
+    ]
 
 
 def _is_tag(content) -> bool:

@@ -1,0 +1,143 @@
+"""The bento: what is in it, what it says of itself, and that it answers with its own model."""
+
+import json
+import os
+import shutil
+
+import pytest
+import yaml
+from conftest import ROOT, Project
+
+SOURCES = {"service.py", "bentofile.yaml", "modeler/start_page.html", "modeler/uv.sh"}
+
+
+@pytest.fixture(scope="module")
+def built(retrained, tmp_path_factory):
+    """A project with all that a bento is made of and much that it must not hold, and its bento by `bentoml build`."""
+    project = make_project(retrained, tmp_path_factory.mktemp("built"))
+    for name in (".env", "data.csv", "notebooks/notes.txt", "modeler/secret.txt", "tests.py"):
+        (project.folder / name).write_text("SECRET=1\n")
+    return project, build(project)
+
+
+def make_project(retrained, folder) -> Project:
+    project = Project(folder)
+    for name in ("bentofile.yaml", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, project.folder)
+    shutil.copytree(ROOT / "modeler", project.folder / "modeler", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(retrained[0].store / "models", project.store / "models")
+    return project
+
+
+def build(project, *arguments):
+    done = project.command("-m", "bentoml", "build", "--output", "tag", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("__tag__:")[2].strip()
+
+
+def folder_of(project, bento):
+    return project.store / "bentos" / bento.replace(":", "/")
+
+
+def sources_of(project, bento) -> dict[str, bytes]:
+    folder = folder_of(project, bento) / "src"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_bento_holds_the_service_and_its_package_alone(built):
+    modules = {f"modeler/{path.name}" for path in (ROOT / "modeler").glob("*.py")}
+    assert set(sources_of(*built)) == SOURCES | modules
+
+
+def test_bento_pins_the_requirements_of_the_service_and_no_others(built):
+    requirements = (folder_of(*built) / "env" / "python" / "requirements.txt").read_text()
+    names = {line.partition("==")[0].lower() for line in requirements.splitlines() if "==" in line}
+    assert {"bentoml", "numpy", "onnxruntime", "pydantic", "uvloop"} <= names
+    assert not names & {"scikit-learn", "pandas", "jupyterlab", "papermill", "nbval", "skops", "pytest"}
+
+
+def test_bento_says_which_model_run_data_and_commit_it_holds(built, retrained):
+    description = yaml.safe_load((folder_of(*built) / "bento.yaml").read_text())
+    provenance = json.loads((retrained[0].runs[0] / "provenance.json").read_text())
+    git = provenance["git"]
+    commit = "none" if git is None else git["commit"] + ("-dirty" if git["dirty"] else "")
+    assert description["labels"] == {
+        "model": retrained[1]["model"],
+        "run": retrained[0].runs[0].name,
+        "data": provenance["data"]["sha256"],
+        "commit": commit,
+    }
+    readme = (folder_of(*built) / "README.md").read_text()
+    assert all(f"- {name}: {value}\n" in readme for name, value in description["labels"].items())
+    (service,) = description["services"]
+    assert [model["tag"] for model in service["models"]] == [retrained[1]["model"]]
+
+
+def test_bento_answers_with_its_own_version_while_the_store_holds_a_newer_one(built, retrained):
+    project, bento = built
+    models = project.store / "models" / "breast_cancer"
+    newer = shutil.copytree(models / retrained[1]["model"].partition(":")[2], models / "0123456789abcdef")
+    (newer / "model.yaml").write_text(
+        (newer / "model.yaml").read_text().replace(retrained[1]["model"][-16:], newer.name)
+    )
+    (models / "latest").write_text(newer.name)
+    try:
+        done = project.retrain("verify", "--bento", bento)
+    finally:
+        (models / "latest").write_text(retrained[1]["model"].partition(":")[2])
+        shutil.rmtree(newer)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{retrained[1]['model']} in the bento {bento} answers its 32 golden rows")
+
+
+def test_bento_that_answers_otherwise_is_found_row_by_row(built):
+    project, bento = built
+    source = folder_of(project, bento) / "src" / "service.py"
+    honest = source.read_text()
+    twisted = "        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
+    source.write_text(honest.replace("        gc.collect()\n", twisted + "        gc.collect()\n"))
+    try:
+        done = project.retrain("verify", "--bento", bento)
+    finally:
+        source.write_text(honest)
+    assert done.returncode == 1 and f"in the bento {bento} differs from its golden rows:" in done.stdout
+    assert "records, one row a request, row 0: benign (" in done.stdout
+
+
+def test_pipeline_builds_the_same_bento_and_proves_it(retrained, tmp_path):
+    project = make_project(retrained, tmp_path)
+    plain = build(project)
+    done = project.retrain("--build", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["verdict"] == "unchanged" and result["bento"].startswith("breast_cancer:")
+    assert sources_of(project, result["bento"]) == sources_of(project, plain)
+    for part in ("env", "README.md", "apis"):
+        ours, theirs = (folder_of(project, bento) / part for bento in (result["bento"], plain))
+        assert list_content(ours) == list_content(theirs)
+
+
+def list_content(path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+    return {str(part.relative_to(path.parent)): part.read_bytes() for part in files}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-m", "bentoml", "build", "--output", "tag"], "there is no model breast_cancer in the store"),
+        (["pipeline.py", "verify", "--bento", "orders:latest"], "there is no bento orders:latest in the store"),
+    ],
+)
+def test_nothing_to_build_or_to_verify_is_one_sentence(project, words, sentence):
+    for name in ("bentofile.yaml", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, project.folder)
+    done = project.command(*words)
+    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_folder_that_bentoml_refuses_is_named(retrained, tmp_path):
+    hidden = make_project(retrained, tmp_path / ".hidden")
+    build = "import sys; from pathlib import Path; from modeler.bento import build_bento; build_bento(Path.cwd(), 'breast_cancer')"
+    done = hidden.command("-c", build, env=hidden.environment | {"PYTHONPATH": os.fspath(hidden.folder)})
+    assert done.returncode == 1 and "ModelerError: the bento cannot be built: " in done.stderr
