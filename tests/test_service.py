@@ -501,14 +501,14 @@ def test_metrics_do_not_grow_by_paths_that_do_not_exist(service):
 
 
 def test_request_is_one_log_line_without_any_of_its_values(service, row):
-    known = len(service.log_lines)
     secret = {"mean radius": 12.3456789, "mean texture": "name of a patient"}
     service.ask("/predict", json.dumps([row, row | {"mean radius": 12.3456789}]).encode(), x_request_id="mine-1")
     service.ask("/predict", json.dumps([row | secret]).encode(), x_request_id="mine-2")
     service.ask("/name%20of%20a%20patient?radius=12.3456789", x_request_id="mine-3")
-    deadline = time.monotonic() + 10
-    while len(lines := service.log_lines[known:]) < 3 and time.monotonic() < deadline:
+    deadline, lines = time.monotonic() + 10, []
+    while len(lines) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)  # a line is written after its answer
+        lines = [line for line in service.log_lines if line["request_id"].startswith("mine-")]
     assert [(line["request_id"], line["rows"], line["status"]) for line in lines] == [
         ("mine-1", 2, 200),
         ("mine-2", None, 400),
@@ -670,7 +670,7 @@ def test_sigterm_waits_no_longer_than_the_grace(retrained, tmp_path):
 def test_verify_replays_the_golden_rows_at_a_service(service, retrained):
     done = retrained[0].retrain("verify", "--url", service.url + "/")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("answers its 32 golden rows as the estimator did, singly, as a batch and in 4 forms\n")
+    assert done.stdout.endswith("golden rows as the estimator did, singly and as a batch, in every form of a request\n")
 
 
 def test_verify_finds_a_service_that_answers_otherwise(retrained, golden, tmp_path):
