@@ -70,7 +70,8 @@ def retrain(options: argparse.Namespace) -> int:
     judgement = judge(run, table, parameters, floors, ceilings, progress)
     name = options.name or table.name
     outcome = publish(run, name, judgement, provenance, progress)
-    bento = build(name, progress) if options.build and outcome.verdict != "rejected" else None
+    wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
+    bento, image = build(name, options.containerize, progress) if wanted else (None, None)
 
     result = {
         "run": str(run),
@@ -85,7 +86,7 @@ def retrain(options: argparse.Namespace) -> int:
             for execution, cells in zip(executions, compared)
         ],
         "bento": bento,
-        "image": None,
+        "image": image,
         "seconds": round(time.monotonic() - started, 3),
     }
     _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
@@ -151,32 +152,45 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
     )
 
 
-def build(name: str, progress: Progress) -> str:
-    """Build the champion's bento, and replay its golden rows there; the bento's tag."""
-    from modeler.bento import build_bento, serve_bento
-    from modeler.remote import replay_at_service
+def build(name: str, containerize: bool, progress: Progress) -> tuple[str, str | None]:
+    """Build the champion's bento, and its image where that is asked for; the golden rows are replayed in each."""
+    from modeler.bento import build_bento, build_image, check_engine, run_image, serve_bento
 
+    if containerize:
+        check_engine()
     progress.say("build      the champion's bento, and its golden rows there")
     bento = build_bento(ROOT, name)
-    with serve_bento(bento) as url:
-        _, differences = replay_at_service(url)
+    prove(serve_bento(bento), f"the bento {bento}")
+    if not containerize:
+        return bento, None
+    progress.say("image      of the bento, and its golden rows there")
+    image = build_image(bento)
+    prove(run_image(image), f"the image {image}")
+    return bento, image
+
+
+def prove(running, what: str) -> None:
+    """Replay the golden rows at what is running, and fail where an answer differs."""
+    from modeler.remote import replay_at_service
+
+    with running as url:
+        model, differences = replay_at_service(url)
     if differences:
-        raise ModelerError("\n  ".join([f"the bento {bento} differs from the golden rows:", *differences]))
-    return bento
+        raise ModelerError("\n  ".join([f"{what} answers otherwise than {model.tag}:", *differences]))
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Replay the golden rows of a stored model, in the store, in a bento or at a running service."""
-    from modeler.bento import serve_bento
+    """Replay the golden rows of a stored model, in the store, in a bento, in an image or at a running service."""
+    from modeler.bento import run_image, serve_bento
     from modeler.golden import replay_golden
     from modeler.graph import Graph
     from modeler.remote import replay_at_service
     from modeler.store import GRAPH, load_model
 
-    if options.bento:
-        with serve_bento(options.bento) as url:
+    if options.bento or options.image:
+        with serve_bento(options.bento) if options.bento else run_image(options.image) as url:
             model, differences = replay_at_service(url)
-        place = f" in the bento {options.bento}"
+        place = f" in the {f'bento {options.bento}' if options.bento else f'image {options.image}'}"
     elif options.url:
         model, differences = replay_at_service(options.url)
         place = f" at {options.url}"
@@ -262,6 +276,8 @@ def describe_result(result: dict) -> str:
     ]
     if result["bento"]:
         lines.append(f"  bento      {result['bento']}")
+    if result["image"]:
+        lines.append(f"  image      {result['image']}")
     if result["model"]:
         lines.append(f"  serve it   bentoml serve{'' if name == 'breast_cancer' else f' --arg model={name}'}")
     return "\n".join(lines)
@@ -279,7 +295,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; a mistake raises a UsageError."""
     parser = _Parser(
         prog="pipeline.py",
-        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --url URL",
+        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --image TAG | --url URL",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EPILOG,
@@ -320,16 +336,22 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         help=f"how long one cell may run (default: {CELL_TIMEOUT})",
     )
     add("--build", action="store_true", help="also build the bento of the champion, and replay the golden rows there")
+    add(
+        "--containerize",
+        action="store_true",
+        help="also build the bento and its image, and replay the golden rows there",
+    )
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands", prog="pipeline.py")
     command = commands.add_parser(
         "verify",
-        help="replay the golden rows of a stored model, there, in a bento or at a service",
+        help="replay the golden rows of a stored model, there, in a bento, in an image or at a service",
         description=verify.__doc__,
     )
     where = command.add_mutually_exclusive_group(required=True)
     where.add_argument("model", metavar="MODEL_TAG", nargs="?", help="in the store: NAME, NAME:latest or NAME:VERSION")
     where.add_argument("--bento", metavar="TAG", help="in a bento of the local store, run for it")
+    where.add_argument("--image", metavar="TAG", help="in an image of the local Docker engine, run for it")
     where.add_argument("--url", metavar="URL", help="at a running service, in every form that a request may have")
     options = parser.parse_args(arguments)
     if options.command and arguments[0] != options.command:

@@ -1,4 +1,4 @@
-"""The bento: which model it holds, what it says of it, and how one is built and run to be verified."""
+"""The bento and its image: which model they hold, what is said of it, and how they are built, and run to be verified."""
 
 import base64
 import os
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,11 @@ from modeler import ModelerError
 from modeler.store import find_model, store_home
 
 UV = Path(__file__).with_name("uv.sh")
-SECONDS = 60  # that a bento may take until it answers
+SECONDS = 60  # that a bento or an image may take until it answers
+# What an image needs least of: no privileges, any user, nothing to write to but memory.
+HARDENED = (
+    "--user 12345 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --memory 512m --pids-limit 100"
+).split()
 
 
 class PinnedModel(BentoModel):
@@ -80,10 +84,9 @@ def build_bento(project: Path, name: str) -> str:
     if name != "breast_cancer":
         command += ["--arg", f"model={name}"]
     done = subprocess.run(command, env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, capture_output=True, text=True)
-    told = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode:
-        raise ModelerError(f"the bento cannot be built: {told[-1] if told else f'exit {done.returncode}'}")
-    return next(line for line in told if line.startswith("__tag__:")).removeprefix("__tag__:")
+        raise ModelerError(f"the bento cannot be built: {_find_error(done.stdout + done.stderr)}")
+    return done.stdout.partition("__tag__:")[2].strip()
 
 
 @contextmanager
@@ -110,7 +113,12 @@ def serve_bento(tag: str) -> Iterator[str]:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            _await_answer(url, process, f"the bento {tag}", log)
+
+            def tell() -> str:
+                log.seek(0)
+                return log.read()
+
+            _await_answer(url, lambda: process.poll() is not None, tell, f"the bento {tag}")
             yield url
         finally:
             process.terminate()
@@ -120,17 +128,75 @@ def serve_bento(tag: str) -> Iterator[str]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _await_answer(url: str, process: subprocess.Popen, what: str, log) -> None:
+def build_image(bento: str) -> str:
+    """Build the image of a bento as `bentoml containerize` does, under the bento's tag."""
+    check_engine()
+    command = [sys.executable, "-m", "bentoml", "containerize", bento, "--image-tag", bento]
+    done = subprocess.run(command, env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, capture_output=True, text=True)
+    if done.returncode:
+        raise ModelerError(f"the image of {bento} cannot be built: {_find_error(done.stdout + done.stderr)}")
+    return bento
+
+
+@contextmanager
+def run_image(image: str) -> Iterator[str]:
+    """Run an image hardened, as README does, and yield its address once it answers."""
+    check_engine()
+    started = _docker("run", "--detach", "--pull", "never", *HARDENED, "--publish", "127.0.0.1::3000", image)
+    if started.returncode:
+        raise ModelerError(
+            f"the image {image} does not run: {_find_error(started.stderr)}; `docker images` shows what there is, "
+            "and `python pipeline.py --containerize` makes one"
+        )
+    container = started.stdout.strip()
+    try:
+        url = f"http://{_docker('port', container, '3000/tcp').stdout.strip()}"
+
+        def ended() -> bool:
+            return _docker("inspect", container, "--format", "{{.State.Running}}").stdout.strip() != "true"
+
+        def tell() -> str:
+            logs = _docker("logs", container)
+            return logs.stdout + logs.stderr
+
+        _await_answer(url, ended, tell, f"the image {image}")
+        yield url
+    finally:
+        _docker("rm", "--force", container)
+
+
+def check_engine() -> None:
+    """Raise a ModelerError that says what to install, unless a Docker engine answers."""
+    try:
+        answers = _docker("version", "--format", "{{.Server.Version}}").returncode == 0
+    except OSError:
+        answers = False
+    if not answers:
+        raise ModelerError(
+            "no Docker engine answers; install Docker Engine, start it, and try again when `docker version` shows a server"
+        )
+
+
+def _docker(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["docker", *words], capture_output=True, text=True)
+
+
+def _find_error(text: str) -> str:
+    """The line of a tool's output that tells most: the last that names an error, or the last of all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    naming = [line for line in lines if "error" in line.lower()]
+    return (naming or lines or ["it says nothing"])[-1]
+
+
+def _await_answer(url: str, ended: Callable[[], bool], tell: Callable[[], str], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while True:
         try:
             urllib.request.urlopen(f"{url}/livez", timeout=1).close()
             return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                told = [line for line in log.read().splitlines() if line.strip()]
-                raise ModelerError(f"{what} does not start: {told[-1] if told else 'it says nothing'}") from None
+        except (OSError, ValueError):
+            if ended() or time.monotonic() > deadline:
+                raise ModelerError(f"{what} does not start: {_find_error(tell())}") from None
             time.sleep(0.1)
 
 

@@ -1,0 +1,109 @@
+"""The image, built and run in a real Docker engine."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from test_bento import build, make_project
+
+from modeler.bento import HARDENED
+
+
+def docker(*words, check=True) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def engine_answers() -> bool:
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
+
+
+needs_engine = pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers; start one to test the image")
+
+
+@pytest.fixture(scope="module")
+def image(retrained, tmp_path_factory):
+    """An image by plain `bentoml build` and `bentoml containerize`, and the project whose store has its model."""
+    project = make_project(retrained, tmp_path_factory.mktemp("image"))
+    bento = build(project)
+    done = project.command("-m", "bentoml", "containerize", "breast_cancer:latest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield project, bento
+    docker("rmi", "--force", bento)
+
+
+def look_inside(image, script) -> str:
+    return docker("run", "--rm", "--network", "none", *HARDENED, "--entrypoint", "sh", image, "-c", script)
+
+
+@needs_engine
+def test_image_answers_the_golden_rows_hardened(image):
+    project, tag = image
+    done = project.retrain("verify", "--image", tag)
+    assert done.returncode == 0, done.stderr
+    assert f" in the image {tag} answers its 32 golden rows as the estimator did, " in done.stdout
+
+
+@needs_engine
+def test_image_holds_nothing_that_it_does_not_need(image):
+    _, tag = image
+    tools = look_inside(tag, "command -v gcc cc g++ git uv jupyter papermill; true")
+    assert tools == ""
+    packages = look_inside(tag, "ls /app/.venv/lib/python3.*/site-packages").lower().split()
+    assert "onnxruntime" in packages
+    unwanted = {"sklearn", "pandas", "jupyterlab", "papermill", "nbval", "skops", "pytest", "scipy", "matplotlib"}
+    assert not unwanted & set(packages)
+    found = look_inside(
+        tag,
+        "find / -xdev \\( -name '*.pkl' -o -name '.env' -o -name 'notebooks' -o -path '*/.cache/pip' \\) 2>/dev/null; true",
+    )
+    assert found == ""
+    assert docker("image", "inspect", tag, "--format", "{{.Config.User}}") == "bentoml"
+
+
+@needs_engine
+def test_image_is_ready_without_a_network_and_stops_at_sigterm(image):
+    _, tag = image
+    container = docker("run", "--detach", "--network", "none", *HARDENED, tag)
+    ask = (
+        "import time, urllib.request\n"
+        "for _ in range(300):\n"
+        "    try: print(urllib.request.urlopen('http://127.0.0.1:3000/readyz').status); break\n"
+        "    except OSError: time.sleep(0.1)\n"
+    )
+    try:
+        assert docker("exec", container, "/app/.venv/bin/python", "-c", ask) == "200"
+        docker("stop", "--time", "30", container)
+        assert docker("inspect", container, "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
+        assert "elemetry" not in docker("logs", container)
+    finally:
+        docker("rm", "--force", container)
+
+
+@needs_engine
+def test_pipeline_builds_the_image_and_proves_it(retrained, tmp_path):
+    project = make_project(retrained, tmp_path)
+    done = project.retrain("--containerize", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    try:
+        assert result["image"] == result["bento"] and result["verdict"] == "unchanged"
+        assert docker("image", "inspect", result["image"], "--format", "{{.Os}}") == "linux"
+    finally:
+        docker("rmi", "--force", result["image"])
+
+
+@needs_engine
+def test_image_that_is_not_there_is_named(retrained):
+    done = retrained[0].retrain("verify", "--image", "nothing_here:1")
+    assert done.returncode == 1 and "the image nothing_here:1 does not run: " in done.stderr
+
+
+def test_without_an_engine_one_sentence_says_what_to_install(retrained):
+    project = retrained[0]
+    environment = project.environment | {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = project.retrain("verify", "--image", "breast_cancer:1", env=environment)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no Docker engine answers; install Docker Engine, start it, and try again" in done.stderr
