@@ -23,7 +23,7 @@ from modeler.store import find_model, store_home
 
 UV = Path(__file__).with_name("uv.sh")
 SECONDS = 60  # that a bento or an image may take until it answers
-# What an image needs least of: no privileges, any user, nothing to write to but memory.
+# As little as the image needs: any user, no privileges, nothing to write to but memory.
 HARDENED = (
     "--user 12345 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --memory 512m --pids-limit 100"
 ).split()
