@@ -61,10 +61,9 @@ class Prediction:
     model = PinnedModel(tag)
 
     def __init__(self):
-        self.predictor, self.tag, self.fault = None, None, None
+        self.predictor, self.fault = None, None
         try:
             self.predictor = load_predictor(tag, arguments.max_rows)
-            self.tag = self.predictor.tag
         except ModelerError as error:
             self.fault = str(error)
             log.error("%s", self.fault)

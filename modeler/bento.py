@@ -22,6 +22,7 @@ from modeler import ModelerError
 from modeler.store import find_model, store_home
 
 UV = Path(__file__).with_name("uv.sh")
+BENTOML = (sys.executable, "-m", "bentoml")
 SECONDS = 60  # that a bento or an image may take until it answers
 # As little as the image needs: any user, no privileges, nothing to write to but memory.
 HARDENED = (
@@ -80,13 +81,9 @@ def describe_bento(tag: str) -> dict:
 
 def build_bento(project: Path, name: str) -> str:
     """Build the bento of the champion of that name as `bentoml build` does, and return the bento's tag."""
-    command = [sys.executable, "-m", "bentoml", "build", "--output", "tag", str(project)]
-    if name != "breast_cancer":
-        command += ["--arg", f"model={name}"]
-    done = subprocess.run(command, env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, capture_output=True, text=True)
-    if done.returncode:
-        raise ModelerError(f"the bento cannot be built: {_find_error(done.stdout + done.stderr)}")
-    return done.stdout.partition("__tag__:")[2].strip()
+    named = [] if name == "breast_cancer" else ["--arg", f"model={name}"]
+    told = _run_bentoml("the bento cannot be built", "build", "--output", "tag", str(project), *named)
+    return told.partition("__tag__:")[2].strip()
 
 
 @contextmanager
@@ -102,11 +99,10 @@ def serve_bento(tag: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command,
-            env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"},
+            [*BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", str(port)],
+            env=_quiet(),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -131,10 +127,7 @@ def serve_bento(tag: str) -> Iterator[str]:
 def build_image(bento: str) -> str:
     """Build the image of a bento as `bentoml containerize` does, under the bento's tag."""
     check_engine()
-    command = [sys.executable, "-m", "bentoml", "containerize", bento, "--image-tag", bento]
-    done = subprocess.run(command, env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, capture_output=True, text=True)
-    if done.returncode:
-        raise ModelerError(f"the image of {bento} cannot be built: {_find_error(done.stdout + done.stderr)}")
+    _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento)
     return bento
 
 
@@ -175,6 +168,18 @@ def check_engine() -> None:
         raise ModelerError(
             "no Docker engine answers; install Docker Engine, start it, and try again when `docker version` shows a server"
         )
+
+
+def _run_bentoml(failure: str, *words: str) -> str:
+    """Run BentoML's command line and return what it prints; where it fails, say so with the line that tells most."""
+    done = subprocess.run([*BENTOML, *words], env=_quiet(), capture_output=True, text=True)
+    if done.returncode:
+        raise ModelerError(f"{failure}: {_find_error(done.stdout + done.stderr)}")
+    return done.stdout
+
+
+def _quiet() -> dict[str, str]:
+    return os.environ | {"BENTOML_DO_NOT_TRACK": "True"}
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess:

@@ -159,10 +159,9 @@ def create_row_model(contract: dict) -> type:
     fields = {}
     for feature in contract["features"]:
         if not feature["used"]:
-            kind = EXPECTED[feature["type"]] + (" or null" if feature["missing"] else "")
             about = Field(
                 title=feature["name"],
-                description=f"{kind} in training, not used ({feature['reason']}); may be left out",
+                description=f"{_describe_kind(feature)} in training, not used ({feature['reason']}); may be left out",
             )
             fields[feature["name"]] = NotRequired[Annotated[Any, about]]
             continue
@@ -178,7 +177,7 @@ def create_row_model(contract: dict) -> type:
 
 def describe_values(feature: dict) -> str:
     """What may stand in a column and what stood there in training, as the end of "must be"."""
-    kind = EXPECTED[feature["type"]] + (" or null" if feature["missing"] else "")
+    kind = _describe_kind(feature)
     if feature["type"] == "number":
         return f"{kind}; in training {feature['min']:.10g} to {feature['max']:.10g}"
     if feature["type"] == "boolean":
@@ -186,6 +185,10 @@ def describe_values(feature: dict) -> str:
     shown = ", ".join(repr(shorten(category)) for category in feature["categories"][:MOST_SHOWN])
     more = len(feature["categories"]) - MOST_SHOWN
     return f"{kind}; in training {shown}{f' and {more} more' if more > 0 else ''}"
+
+
+def _describe_kind(feature: dict) -> str:
+    return EXPECTED[feature["type"]] + (" or null" if feature["missing"] else "")
 
 
 def find_rows(content, ignored: Container[str], max_rows: int) -> list:

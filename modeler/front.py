@@ -113,8 +113,8 @@ class Front:
         finally:
             seconds = perf_counter() - started
             self._metrics.count_request(route, status, seconds)
-            tag = getattr(self._get_service(), "tag", None)
-            write_log_line(request_id, tag, rows, status, seconds, method=method, route=route)
+            predictor = getattr(self._get_service(), "predictor", None)
+            write_log_line(request_id, predictor and predictor.tag, rows, status, seconds, method=method, route=route)
 
     async def _answer_or_refuse(
         self, route: str, scope, headers: dict[bytes, bytes], receive, request_id: str

@@ -95,14 +95,12 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
         "numbers", float32 of shape (rows, numbers and booleans), a missing value being NaN, and "categories", str
         objects of shape (rows, categories). Columns are in the order of `used_features`.
     """
-    blocks = {
-        block: [
-            _name_categories(columns[name]) if block == "categories" else np.asarray(columns[name], np.float32)
-            for name in names
-        ]
-        for block, names in _list_blocks(contract).items()
-    }
-    return {block: np.stack(parts, axis=1) for block, parts in blocks.items()}
+    blocks, inputs = _list_blocks(contract), {}
+    if names := blocks.get("numbers"):
+        inputs["numbers"] = np.stack([np.asarray(columns[name], dtype=np.float32) for name in names], axis=1)
+    if names := blocks.get("categories"):
+        inputs["categories"] = np.stack([_name_categories(columns[name]) for name in names], axis=1)
+    return inputs
 
 
 def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":

@@ -1,8 +1,11 @@
 """The service's OpenAPI document, made from the contract of the model that answers."""
 
-from pydantic import TypeAdapter
+from collections.abc import Callable, Iterable
 
-from modeler.body import MOST_FAULTS, RequestError, create_row_model, describe_fault, write_forms
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from modeler.body import MOST_FAULTS, BodyReader, RequestError, create_row_model, write_forms
 from modeler.contract import class_key, used_features
 
 ANY_VALUE = {"description": "what was received; null where there was nothing"}
@@ -28,13 +31,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
     """
     target, tag = contract["target"], answer["model"]
     row = TypeAdapter(create_row_model(contract)).json_schema()
-    columns, used = row["properties"], make_example(contract)
-    name = next(iter(used))
-    fault = RequestError(
-        400,
-        "the request has 1 fault; nothing was predicted",
-        [describe_fault(f"missing; it must be {columns[name]['description']}", 0, name)],
-    ).answer
+    example = make_example(contract)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,14 +63,17 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
                                     ]
                                 },
                                 "examples": {
-                                    name: {"summary": name, "value": body} for name, body in write_forms([used]).items()
+                                    name: {"summary": name, "value": body}
+                                    for name, body in write_forms([example]).items()
                                 },
                             }
                         },
                     },
                     "responses": {
                         "200": _respond("The answers", _refer("Answers"), answer),
-                        "400": _respond("The body cannot be used; each fault is listed", _refer("Error"), fault),
+                        "400": _respond(
+                            "The body cannot be used; each fault is listed", _refer("Error"), _make_fault(contract)
+                        ),
                         "408": _respond("The body did not arrive in time", _refer("Error")),
                         "413": _respond("Too many rows or bytes", _refer("Error")),
                         "415": _respond("The content type is not application/json", _refer("Error")),
@@ -96,28 +96,18 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
             "schemas": {
                 "Row": {**row, "title": "One record"},
                 "Records": {"type": "array", "items": _refer("Row"), "minItems": 1, "maxItems": max_rows},
-                "Columns": {
-                    **row,
-                    "title": "Columns to lists",
-                    "properties": {
-                        **columns,
-                        **{
-                            name: {"type": "array", "items": columns[name], "minItems": 1, "maxItems": max_rows}
-                            for name in used
-                        },
-                    },
-                },
-                "IndexedColumns": {
-                    **row,
-                    "title": "Columns to indexed values",
-                    "properties": {
-                        **columns,
-                        **{
-                            name: {"type": "object", "additionalProperties": columns[name], "minProperties": 1}
-                            for name in used
-                        },
-                    },
-                },
+                "Columns": _describe_columns(
+                    row,
+                    example,
+                    "Columns to lists",
+                    lambda value: {"type": "array", "items": value, "minItems": 1, "maxItems": max_rows},
+                ),
+                "IndexedColumns": _describe_columns(
+                    row,
+                    example,
+                    "Columns to indexed values",
+                    lambda value: {"type": "object", "additionalProperties": value, "minProperties": 1},
+                ),
                 "Answers": _require(
                     model={"type": "string", "description": "the tag of the model that answered", "examples": [tag]},
                     predictions={"type": "array", "items": _refer("Answer"), "minItems": 1},
@@ -145,6 +135,21 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
 def make_example(contract: dict) -> dict:
     """One record: the first row of the training data, without the columns that are not used."""
     return {feature["name"]: feature["example"] for feature in used_features(contract)}
+
+
+def _make_fault(contract: dict) -> dict:
+    """The answer to the example without its first column."""
+    _, *others = make_example(contract).items()
+    try:
+        BodyReader(contract, 1).read(to_json(dict(others)))
+    except RequestError as error:
+        return error.answer
+
+
+def _describe_columns(row: dict, used: Iterable[str], title: str, hold: Callable[[dict], dict]) -> dict:
+    """A row's schema whose used columns hold many values each; the others may hold anything."""
+    columns = row["properties"]
+    return {**row, "title": title, "properties": columns | {name: hold(columns[name]) for name in used}}
 
 
 def _describe_answer(target: dict) -> dict:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +95,7 @@ class Predictor:
         if differences := replay_golden(golden, self.contract, answer):
             raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
 
-    @cached_property
+    @property
     def example(self) -> dict:
         """The answer to the contract's example."""
         return from_json(self.answer(to_json(make_example(self.contract))).body)

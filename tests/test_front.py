@@ -21,7 +21,7 @@ def predictor(tmp_path_factory):
 
 def ask(predictor, messages, max_body=1_000_000, **headers):
     """Post a body that arrives in these messages; what is sent back, and the front's metrics."""
-    service = SimpleNamespace(predictor=predictor, tag="made:1")
+    service = SimpleNamespace(predictor=predictor)
     metrics = Metrics("made", "1")
     app = Front(None, lambda: service, metrics, max_body, 10)
     messages, sent = iter(messages), []
