@@ -1,14 +1,19 @@
-"""A pytest plugin that has nbval compare plots too, and writes what became of every cell as it happens."""
+"""A pytest plugin for nbval: plots are compared too, kernels reached by socket files, every cell told as it ends."""
 
 import json
 
+import nbval.kernel
 import pytest
 
-from modeler.notebooks import COMPARED, IGNORED, quote_end
+from modeler.notebooks import COMPARED, IGNORED, localize_kernels, quote_end
 
 
 def pytest_addoption(parser):
     parser.addoption("--cells-report", help="file that gets one JSON line for every cell")
+
+
+def pytest_configure():
+    nbval.kernel.KernelManager = localize_kernels(nbval.kernel.KernelManager)
 
 
 def pytest_collection_modifyitems(items):

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ NBVAL = (  # no configuration and no plugin but these, whatever the project or t
     f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p nbval.plugin -p modeler.nbval_report "
     "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 "
 )
+SOCKET_PATH = 96  # bytes; the system takes 104 to 108 for the name of a socket file, which has a few more letters
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 Report = Callable[[str, int, int], None]  # notebook, cells done, cells
@@ -131,6 +134,22 @@ def quote_end(text: str, most: int) -> str:
     return "".join(f"    {line}"[:200] + "\n" for line in telling[-most:])
 
 
+def localize_kernels(manager: type) -> type:
+    """A kernel manager whose kernels are reached by socket files in the folder for temporary files.
+
+    jupyter_client picks free TCP ports and gives them up until the kernel takes them; about one kernel in 300 on a busy
+    machine found one of its ports taken, and died.
+    """
+
+    class LocalKernelManager(manager):
+        def __init__(self, **settings):
+            file = Path(tempfile.gettempdir(), f"kernel-{uuid.uuid4().hex[:12]}.json")
+            transport = "ipc" if len(os.fsencode(file)) < SOCKET_PATH else "tcp"
+            super().__init__(transport=transport, connection_file=str(file), **settings)
+
+    return LocalKernelManager
+
+
 class _Progress:
     """Counts the code cells of the notebook under way, and reports them."""
 
@@ -154,7 +173,7 @@ def _make_engine(progress: _Progress, timeout: int):
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
-    class OwnKernelManager(AsyncKernelManager):
+    class OwnKernelManager(localize_kernels(AsyncKernelManager)):
         """Knows this Python's own kernel alone, like nbval: one that a user installed as python3 may be another Python."""
 
         def _kernel_spec_manager_default(self):

@@ -1,7 +1,9 @@
 """Notebooks as jobs: every way to fail is named, and nothing that differs a second time gets by."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from dataclasses import replace
@@ -229,7 +231,6 @@ def test_html_page_loads_nothing_from_outside(run):
 
 INTERRUPT = """
 import signal, sys
-from pathlib import Path
 from modeler.notebooks import execute_notebook, reproduce_notebooks
 say = lambda *progress: print(*progress, flush=True)
 run = Path(sys.argv[1])
@@ -277,3 +278,18 @@ def test_kernel_is_this_python_whatever_is_installed_as_python3(execute, tmp_pat
     execution = execute("import sys; print(sys.executable)")
     assert sys.executable in execution.path.read_text()
     assert reproduce(execution) == [3]
+
+
+def test_kernels_are_reached_by_socket_files_that_are_gone_afterwards(execute, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", folder := tempfile.mkdtemp())
+    monkeypatch.setenv("TMPDIR", folder)
+    reached = """
+        import json, ipykernel
+        connection = json.loads(ipykernel.get_connection_info())
+        print(connection["transport"])
+    """
+    execution = execute(reached)
+    (output,) = nbformat.read(execution.path, 4).cells[-1].outputs
+    assert output.text == "ipc\n"
+    assert reproduce(execution) == [3]
+    assert os.listdir(folder) == []
