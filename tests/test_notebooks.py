@@ -231,6 +231,7 @@ def test_html_page_loads_nothing_from_outside(run):
 
 INTERRUPT = """
 import signal, sys
+from pathlib import Path
 from modeler.notebooks import execute_notebook, reproduce_notebooks
 say = lambda *progress: print(*progress, flush=True)
 run = Path(sys.argv[1])
