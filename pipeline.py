@@ -154,10 +154,8 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
 
 def build(name: str, containerize: bool, progress: Progress) -> tuple[str, str | None]:
     """Build the champion's bento, and its image where that is asked for; the golden rows are replayed in each."""
-    from modeler.bento import build_bento, build_image, check_engine, run_image, serve_bento
+    from modeler.bento import build_bento, build_image, run_image, serve_bento
 
-    if containerize:
-        check_engine()
     progress.say("build      the champion's bento, and its golden rows there")
     bento = build_bento(ROOT, name)
     prove(serve_bento(bento), f"the bento {bento}")
@@ -226,7 +224,7 @@ def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
 
 
 def check_request(options: argparse.Namespace, holdout: float, positive: str):
-    """Load the data, hold the options to them, and see that the store can be written, before any kernel starts."""
+    """Load the data, hold the options to them, and see that store and engine are there, before any kernel starts."""
     from modeler.contract import class_key, list_classes
     from modeler.data import check_split, load_table, slugify, split_rows
     from modeler.metrics import check_bounds
@@ -247,6 +245,10 @@ def check_request(options: argparse.Namespace, holdout: float, positive: str):
         raise UsageError(f"-p positive={positive}: the class looked for must be {among}")
     floors, ceilings = check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
     check_writable()
+    if options.containerize:
+        from modeler.bento import check_engine
+
+        check_engine()
     return table, floors, ceilings
 
 

@@ -126,7 +126,6 @@ def serve_bento(tag: str) -> Iterator[str]:
 
 def build_image(bento: str) -> str:
     """Build the image of a bento as `bentoml containerize` does, under the bento's tag."""
-    check_engine()
     _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento)
     return bento
 

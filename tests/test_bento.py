@@ -35,6 +35,14 @@ def build(project, *arguments):
     return done.stdout.partition("__tag__:")[2].strip()
 
 
+def invert_answers(service: bytes) -> bytes:
+    """A service.py that swaps the two probabilities once the golden rows were answered."""
+    twisted = (
+        b"        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
+    )
+    return service.replace(b"        gc.collect()\n", twisted + b"        gc.collect()\n")
+
+
 def folder_of(project, bento):
     return project.store / "bentos" / bento.replace(":", "/")
 
@@ -93,13 +101,12 @@ def test_bento_answers_with_its_own_version_while_the_store_holds_a_newer_one(bu
 def test_bento_that_answers_otherwise_is_found_row_by_row(built):
     project, bento = built
     source = folder_of(project, bento) / "src" / "service.py"
-    honest = source.read_text()
-    twisted = "        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
-    source.write_text(honest.replace("        gc.collect()\n", twisted + "        gc.collect()\n"))
+    honest = source.read_bytes()
+    source.write_bytes(invert_answers(honest))
     try:
         done = project.retrain("verify", "--bento", bento)
     finally:
-        source.write_text(honest)
+        source.write_bytes(honest)
     assert done.returncode == 1 and f"in the bento {bento} differs from its golden rows:" in done.stdout
     assert "records, one row a request, row 0: benign (" in done.stdout
 

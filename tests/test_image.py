@@ -1,11 +1,12 @@
 """The image, built and run in a real Docker engine."""
 
 import json
+import re
 import shutil
 import subprocess
 
 import pytest
-from test_bento import build, make_project
+from test_bento import build, invert_answers, make_project
 
 from modeler.bento import HARDENED
 
@@ -34,6 +35,25 @@ def image(retrained, tmp_path_factory):
     docker("rmi", "--force", bento)
 
 
+@pytest.fixture
+def alter(image, tmp_path):
+    """Make an image that differs in one file from the one built."""
+    made = []
+
+    def alter_file(path: str, change) -> str:
+        container = docker("create", image[1])
+        docker("cp", f"{container}:/home/bentoml/bento/{path}", str(tmp_path / "file"))
+        (tmp_path / "file").write_bytes(change((tmp_path / "file").read_bytes()))
+        docker("cp", str(tmp_path / "file"), f"{container}:/home/bentoml/bento/{path}")
+        made.append(docker("commit", container, f"{image[1]}-altered"))
+        docker("rm", container)
+        return f"{image[1]}-altered"
+
+    yield alter_file
+    for altered in made:
+        docker("rmi", "--force", altered)
+
+
 def look_inside(image, script) -> str:
     return docker("run", "--rm", "--network", "none", *HARDENED, "--entrypoint", "sh", image, "-c", script)
 
@@ -44,6 +64,38 @@ def test_image_answers_the_golden_rows_hardened(image):
     done = project.retrain("verify", "--image", tag)
     assert done.returncode == 0, done.stderr
     assert f" in the image {tag} answers its 32 golden rows as the estimator did, " in done.stdout
+
+
+@needs_engine
+def test_image_that_answers_otherwise_is_found_row_by_row(image, alter):
+    project, _ = image
+    altered = alter("src/service.py", invert_answers)
+    done = project.retrain("verify", "--image", altered)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    first, *differences = done.stdout.splitlines()
+    assert first.endswith(f" in the image {altered} differs from its golden rows:")
+    golden = json.loads((project.store / "models" / first.split()[0].replace(":", "/") / "golden.json").read_text())
+    label = golden["answers"][0]["label"]
+    other = {"benign": "malignant", "malignant": "benign"}[label]
+    assert re.match(rf"  records, one row a request, row 0: {other} \(.*\) instead of {label} \(.*\)$", differences[0])
+
+
+@needs_engine
+def test_image_of_a_changed_model_says_so_and_proves_nothing(image, alter):
+    project, tag = image
+    version = project.stored[0].partition(":")[2]
+    altered = alter(f"models/breast_cancer/{version}/contract.json", lambda content: content + b" ")
+    done = project.retrain("verify", "--image", altered)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"breast_cancer:{version} was changed after it was stored" in done.stderr
+
+
+@needs_engine
+def test_image_of_a_model_that_the_store_lacks_is_not_proven(image, tmp_path):
+    project, tag = image
+    done = project.retrain("verify", "--image", tag, env=project.environment | {"BENTOML_HOME": str(tmp_path)})
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"there is no model {project.stored[0]} in the store {tmp_path}" in done.stderr
 
 
 @needs_engine
@@ -101,9 +153,10 @@ def test_image_that_is_not_there_is_named(retrained):
     assert done.returncode == 1 and "the image nothing_here:1 does not run: " in done.stderr
 
 
-def test_without_an_engine_one_sentence_says_what_to_install(retrained):
-    project = retrained[0]
+@pytest.mark.parametrize("words", [["verify", "--image", "breast_cancer:1"], ["--containerize"]])
+def test_without_an_engine_one_sentence_says_what_to_install(project, words):
     environment = project.environment | {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
-    done = project.retrain("verify", "--image", "breast_cancer:1", env=environment)
+    done = project.retrain(*words, env=environment)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "no Docker engine answers; install Docker Engine, start it, and try again" in done.stderr
+    assert project.runs == []  # said before any kernel started
