@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
-from modeler.body import RequestError
 from modeler.bento import PinnedModel, define_image, describe_bento, read_bento_tag
+from modeler.body import RequestError
 from modeler.front import Front
 from modeler.predictor import load_predictor
 from modeler.telemetry import Metrics, share_metrics

@@ -125,8 +125,11 @@ def serve_bento(tag: str) -> Iterator[str]:
 
 
 def build_image(bento: str) -> str:
-    """Build the image of a bento as `bentoml containerize` does, under the bento's tag."""
-    _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento)
+    """Build the image of a bento as `bentoml containerize` does, under the bento's tag and with its labels."""
+    labels = [
+        word for name, value in bentoml.bentos.get(bento).info.labels.items() for word in ("--label", f"{name}={value}")
+    ]
+    _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento, *labels)
     return bento
 
 

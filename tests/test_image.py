@@ -1,12 +1,17 @@
 """The image, built and run in a real Docker engine."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
+import yaml
+from conftest import ROOT
 from test_bento import build, invert_answers, make_project
+from test_readme import README
 
 from modeler.bento import HARDENED
 
@@ -21,6 +26,14 @@ def engine_answers() -> bool:
     return bool(shutil.which("docker")) and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
 
 
+def find_compose() -> list[str]:
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True).returncode == 0:
+            return words
+    return []
+
+
+COMPOSE = find_compose()
 needs_engine = pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers; start one to test the image")
 
 
@@ -135,6 +148,38 @@ def test_image_is_ready_without_a_network_and_stops_at_sigterm(image):
 
 
 @needs_engine
+@pytest.mark.skipif(not COMPOSE, reason="neither `docker compose` nor docker-compose is here; install one")
+def test_compose_runs_the_image_hardened_and_sees_its_health(image, tmp_path):
+    _, tag = image
+    shutil.copy(ROOT / "compose.yaml", tmp_path)
+    settings = {"cwd": tmp_path, "env": os.environ | {"MODEL_IMAGE": tag, "PORT": "0"}, "check": True}
+    subprocess.run([*COMPOSE, "up", "--detach"], **settings)
+    try:
+        (container,) = docker("ps", "--quiet", "--filter", f"ancestor={tag}").split()
+        deadline = time.monotonic() + 60
+        while (health := docker("inspect", container, "--format", "{{.State.Health.Status}}")) == "starting":
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert health == "healthy"
+        found = json.loads(docker("inspect", container))[0]
+        assert (found["HostConfig"]["ReadonlyRootfs"], found["Config"]["User"]) == (True, "12345")
+        assert docker("exec", container, "sh", "-c", "touch /home/bentoml/x 2>&1 || true").endswith(
+            "Read-only file system"
+        )
+    finally:
+        subprocess.run([*COMPOSE, "down"], **settings)
+
+
+def test_compose_readme_and_verify_harden_alike():
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["predict"]
+    compose = ["--user", service["user"], *["--read-only"] * service["read_only"], "--tmpfs", service["tmpfs"]]
+    compose += ["--cap-drop", *service["cap_drop"], "--security-opt", *service["security_opt"]]
+    assert [*compose, "--memory", service["mem_limit"], "--pids-limit", str(service["pids_limit"])] == HARDENED
+    (command,) = re.findall(r"docker run -p 3000:3000 (--.*?) breast_cancer", README.replace("\\\n", ""))
+    assert command.split() == HARDENED
+
+
+@needs_engine
 def test_pipeline_builds_the_image_and_proves_it(retrained, tmp_path):
     project = make_project(retrained, tmp_path)
     done = project.retrain("--containerize", "--json")
@@ -142,7 +187,8 @@ def test_pipeline_builds_the_image_and_proves_it(retrained, tmp_path):
     result = json.loads(done.stdout)
     try:
         assert result["image"] == result["bento"] and result["verdict"] == "unchanged"
-        assert docker("image", "inspect", result["image"], "--format", "{{.Os}}") == "linux"
+        labels = json.loads(docker("image", "inspect", result["image"], "--format", "{{json .Config.Labels}}"))
+        assert labels["model"] == result["model"] and set(labels) == {"model", "run", "data", "commit"}
     finally:
         docker("rmi", "--force", result["image"])
 
