@@ -82,7 +82,7 @@ def describe_bento(tag: str) -> dict:
 def build_bento(project: Path, name: str) -> str:
     """Build the bento of the champion of that name as `bentoml build` does, and return the bento's tag."""
     named = [] if name == "breast_cancer" else ["--arg", f"model={name}"]
-    told = _run_bentoml("the bento cannot be built", "build", "--output", "tag", str(project), *named)
+    told = _run_bentoml("the bento cannot be built", "build", "--output", "tag", *named, folder=project)
     return told.partition("__tag__:")[2].strip()
 
 
@@ -102,7 +102,7 @@ def serve_bento(tag: str) -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [*BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", str(port)],
-            env=_quiet(),
+            env=_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -172,16 +172,19 @@ def check_engine() -> None:
         )
 
 
-def _run_bentoml(failure: str, *words: str) -> str:
-    """Run BentoML's command line and return what it prints; where it fails, say so with the line that tells most."""
-    done = subprocess.run([*BENTOML, *words], env=_quiet(), capture_output=True, text=True)
+def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
+    """Run BentoML's command line and return what it prints; where it fails, say so with the line that tells most.
+
+    It builds from the current folder alone, so the project's folder must be that.
+    """
+    done = subprocess.run([*BENTOML, *words], cwd=folder, env=_environment(), capture_output=True, text=True)
     if done.returncode:
         raise ModelerError(f"{failure}: {_find_error(done.stdout + done.stderr)}")
     return done.stdout
 
 
-def _quiet() -> dict[str, str]:
-    return os.environ | {"BENTOML_DO_NOT_TRACK": "True"}
+def _environment() -> dict[str, str]:
+    return os.environ | {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(store_home().absolute())}
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess:

@@ -111,10 +111,11 @@ def test_bento_that_answers_otherwise_is_found_row_by_row(built):
     assert "records, one row a request, row 0: benign (" in done.stdout
 
 
-def test_pipeline_builds_the_same_bento_and_proves_it(retrained, tmp_path):
-    project = make_project(retrained, tmp_path)
+def test_pipeline_builds_the_same_bento_from_any_folder_and_proves_it(retrained, tmp_path):
+    project = make_project(retrained, tmp_path / "project")
     plain = build(project)
-    done = project.retrain("--build", "--json")
+    from_elsewhere = project.environment | {"BENTOML_HOME": os.path.relpath(project.store, tmp_path)}
+    done = project.command(project.folder / "pipeline.py", "--build", "--json", cwd=tmp_path, env=from_elsewhere)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["verdict"] == "unchanged" and result["bento"].startswith("breast_cancer:")
