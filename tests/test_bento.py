@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -128,6 +131,20 @@ def test_pipeline_builds_the_same_bento_from_any_folder_and_proves_it(retrained,
 def list_content(path) -> dict[str, bytes]:
     files = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
     return {str(part.relative_to(path.parent)): part.read_bytes() for part in files}
+
+
+def test_workflow_exports_a_champion_that_can_be_imported(retrained, tmp_path):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "model.yml").read_text())
+    steps = "\n".join(step.get("run", "") for step in workflow["jobs"]["retrain"]["steps"])
+    (export,) = re.findall("bentoml models export.*", steps)
+    (tmp_path / "kept").mkdir()
+    words = {"cwd": tmp_path, "check": True, "env": retrained[0].environment}
+    subprocess.run(["bash", "-c", f'"{sys.executable}" -m {export}'], **words)
+    (exported,) = (tmp_path / "kept").iterdir()
+    elsewhere = words | {"env": words["env"] | {"BENTOML_HOME": str(tmp_path / "store")}}
+    subprocess.run([sys.executable, "-m", "bentoml", "models", "import", exported], **elsewhere)
+    done = retrained[0].retrain("verify", retrained[1]["model"], env=elsewhere["env"])
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
