@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -55,7 +56,7 @@ def retrain(options: argparse.Namespace) -> int:
     started, progress = time.monotonic(), Progress()
     parameters = collect_parameters(options)
     told = parameters[EDA.name]
-    table, floors, ceilings = check_request(options, told["holdout"], told.get("positive", ""))
+    table, floors, ceilings = check_request(options, told, progress)
 
     from modeler.provenance import describe_provenance
 
@@ -89,7 +90,7 @@ def retrain(options: argparse.Namespace) -> int:
         "image": image,
         "seconds": round(time.monotonic() - started, 3),
     }
-    _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result))
+    _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result, table.notes))
     return REJECTED if outcome.verdict == "rejected" else OK
 
 
@@ -223,22 +224,27 @@ def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
     }
 
 
-def check_request(options: argparse.Namespace, holdout: float, positive: str):
+def check_request(options: argparse.Namespace, told: dict, progress: Progress):
     """Load the data, hold the options to them, and see that store and engine are there, before any kernel starts."""
     from modeler.contract import class_key, list_classes
-    from modeler.data import check_split, load_table, slugify, split_rows
+    from modeler.data import check_split, load_table, slugify, split_rows, warn_of_leaks
     from modeler.metrics import check_bounds
+    from modeler.reading import CsvFormat
     from modeler.store import check_writable
 
     if options.name and options.name != slugify(options.name):
         raise UsageError(
             f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {slugify(options.name) or 'orders'}"
         )
-    table = load_table(options.data, options.target or "")
+    written = CsvFormat(*(told.get(name, "auto") for name in ("separator", "decimal", "encoding")))
+    table = load_table(options.data, options.target or "", told.get("task", "auto"), written)
     if options.split_by == table.target:
         raise UsageError(f"--split-by {options.split_by}: this is the target; name a column such as a patient id")
-    check_split(table, split_rows(table.frame, holdout, options.split_by or ""))
-    classes = list_classes(table.frame[table.target])
+    progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
+    for note in [*table.notes, *warn_of_leaks(table)]:
+        progress.say(f"           {note}")
+    check_split(table, split_rows(table.frame, told["holdout"], options.split_by or ""))
+    positive, classes = told.get("positive", ""), list_classes(table)
     keys = [class_key(label) for label in classes or []]
     if positive and (len(keys) != 2 or positive not in keys):
         among = f"one of {' and '.join(keys)}" if len(keys) == 2 else f"left out: {table.target!r} has not two classes"
@@ -264,14 +270,15 @@ def create_run(runs: Path) -> Path:
     return run
 
 
-def describe_result(result: dict) -> str:
-    """A retrain's outcome for a person."""
+def describe_result(result: dict, notes: Sequence[str]) -> str:
+    """A retrain's outcome for a person; `notes` say what the data were taken for."""
     name = result["candidate"].partition(":")[0]
     cells = sum(notebook["cells_compared"] for notebook in result["notebooks"])
     scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
     lines = [
         f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
         *(f"  - {reason}" for reason in result["reasons"]),
+        *(f"  {'' if number else 'data':10} {note}" for number, note in enumerate(notes)),
         f"  hold-out   {scores or 'not scored'}",
         f"  champion   {result['model'] or 'none'}",
         f"  run        {_relative(result['run'])}",

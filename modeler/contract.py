@@ -5,6 +5,7 @@ Reading and writing need neither pandas nor scikit-learn, so that the service ca
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NEARLY_EMPTY = 0.95  # share of missing training values from which a column is dropped
 MOST_CATEGORIES = 0.5  # distinct texts per row from which a text column is identifier-like
 MOST_CLASSES = 20  # distinct whole numbers up to which a numeric target is a set of classes
+MOST_WORDS = 5  # words in the middle text of a column from which it is free text
+DATE = r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?"  # 2024-01-31, 31.01.2024, 1/31/24
 THRESHOLD = 0.5  # probability from which the positive class is answered until train.ipynb says otherwise
 
 
@@ -55,12 +58,13 @@ def derive_contract(
         When the target has one class only, `positive` is none of its classes, or no column is left.
     """
     frame, target = table.frame, table.target
-    task = infer_task(frame[target])
-    described_target = _describe_target(frame, training, target, positive)
+    task = table.task
+    described_target = _describe_target(table, training, positive)
     features = []
     for name in frame.columns.drop(target):
         association = measure_association(training[name], training[target], task)
-        reason = _reason_to_drop(name, training, features, association, min_association, split_by)
+        leak = describe_leak(frame[name], frame[target])
+        reason = _reason_to_drop(name, training, features, association, min_association, split_by, leak)
         features.append(_describe_feature(frame[name], training[name], association, reason))
     if not any(feature["used"] for feature in features):
         raise ModelerError(
@@ -77,22 +81,61 @@ def derive_contract(
     }
 
 
-def infer_task(target: "pd.Series") -> str:
-    """Return "regression" for a target of many or fractional numbers, else "classification"."""
-    if target.dtype.kind not in "if":
-        return "classification"
-    fractional = target.dtype.kind == "f" and not (target == target.round()).all()
-    return "regression" if fractional or target.nunique() > MOST_CLASSES else "classification"
+def tell_task(target: "pd.Series", told: str = "auto") -> tuple[str, str]:
+    """Tell classification or regression by a target, unless it was told, and say why.
+
+    Raises
+    ------
+    ModelerError
+        When a regression was told of a target that is no number.
+    """
+    numeric, different = target.dtype.kind in "if", target.nunique()
+    if told == "regression" and not numeric:
+        raise ModelerError(
+            f"target {target.name!r} holds {_plain(target.iloc[0])!r}, so it cannot be a regression; "
+            "leave out -p task=regression, or name a target of numbers"
+        )
+    if told != "auto":
+        return told, f"-p task={told} says so"
+    if not numeric:
+        kind = "booleans" if feature_type(target) == "boolean" else "texts"
+        return "classification", f"its {different} different values are {kind}"
+    if target.dtype.kind == "f" and not (target == target.round()).all():
+        return "regression", "its values are fractional numbers"
+    if different > MOST_CLASSES:
+        return "regression", f"it has {different} different numbers, more than {MOST_CLASSES}"
+    return "classification", f"it has {different} different whole numbers, no more than {MOST_CLASSES}"
 
 
-def list_classes(target: "pd.Series") -> list | None:
+def list_classes(table: "Table") -> list | None:
     """The classes of a target in sorted order, as they stand in the data; None for a regression."""
-    if infer_task(target) == "regression":
+    if table.task == "regression":
         return None
-    classes = [_plain(label) for label in np.unique(target.to_numpy())]
+    classes = [_plain(label) for label in np.unique(table.frame[table.target].to_numpy())]
     if len(classes) < 2:
-        raise ModelerError(f"target {target.name!r} is {classes[0]!r} in every row; a model needs at least two classes")
+        raise ModelerError(
+            f"target {table.target!r} is {classes[0]!r} in every row; a model needs at least two classes"
+        )
     return classes
+
+
+def describe_leak(column: "pd.Series", target: "pd.Series") -> str | None:
+    """How a column tells the target in every row: by the same values, by others, or in another unit; None if it does not.
+
+    Other values are meant where each of them stands for one of the target's, which has two rows of each or more.
+    """
+    if column.equals(target):
+        return f"is the target {target.name!r} once more"
+    if column.isna().any():
+        return None
+    distinct = target.nunique()
+    if column.head(1000).nunique() <= distinct <= len(target) / 2 and column.nunique() == distinct:
+        pairs = column.astype(str) + "\0" + target.astype(str)
+        return f"stands for the target {target.name!r} in every row" if pairs.nunique() == distinct else None
+    if distinct > 2 and column.dtype.kind in "if" and target.dtype.kind in "if" and column.nunique() > 2:
+        if abs(np.corrcoef(column, target)[0, 1]) > 1 - 1e-9:
+            return f"is the target {target.name!r} in another unit"
+    return None
 
 
 def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> float:
@@ -100,7 +143,8 @@ def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> 
 
     The square root of the share of variance that lies between groups (K. Pearson, 1905; R. A. Fisher, Statistical
     Methods for Research Workers, 1925). Numbers are grouped by class. Categories group the target: its number, or one
-    indicator a class with their variances added. For two numbers, the absolute correlation.
+    indicator a class with their variances added; their many groups would show an association by chance alone, so that
+    share is taken without bias (T. L. Kelley, PNAS 21, 1935). For two numbers, the absolute correlation.
     """
     present = column.notna()
     column, target = column[present], target[present]
@@ -122,7 +166,11 @@ def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> 
     counts = np.bincount(groups)
     centred = values - values.mean(axis=0)
     sums = np.stack([np.bincount(groups, weights=part) for part in centred.T])
-    return float(np.sqrt((sums**2 / counts).sum() / (centred**2).sum()))
+    share = (sums**2 / counts).sum() / (centred**2).sum()
+    if not numeric:
+        free = len(groups) - len(counts)
+        share = max(0.0, 1 - (1 - share) * (len(groups) - 1) / free) if free else 0.0
+    return float(np.sqrt(share))
 
 
 def feature_type(column: "pd.Series") -> str:
@@ -188,17 +236,21 @@ def _refuse_constant(name: str):
     raise ValueError(f"{name} is not JSON")
 
 
-def _reason_to_drop(name, training, earlier, association, min_association, split_by) -> str | None:
+def _reason_to_drop(name, training, earlier, association, min_association, split_by, leak) -> str | None:
     column = training[name]
     present = column.dropna()
     if name == split_by:
         return "groups the rows (--split-by), so it would give the hold-out away"
-    if column.dtype.kind == "M":
-        return "a date; dates are not used yet"
     if present.empty or column.isna().mean() >= NEARLY_EMPTY:
         return f"nearly empty: {column.isna().mean():.0%} missing"
+    if _is_date(present):
+        return "a date; dates are not used yet"
     if present.nunique() == 1:
         return f"constant: always {present.iloc[0]}"
+    if leak:
+        return f"{leak}, so it would give the answer away"
+    if words := _count_words(present):
+        return f"free text: {words:.0f} words in the middle one"
     if _is_identifier(name, present):
         return f"identifier-like: {present.nunique()} different values in {len(present)} rows"
     for feature in earlier:
@@ -207,6 +259,21 @@ def _reason_to_drop(name, training, earlier, association, min_association, split
     if association < min_association:
         return f"association {association:.3f} is below {min_association}"
     return None
+
+
+def _is_date(present: "pd.Series") -> bool:
+    if present.dtype.kind == "M":
+        return True
+    is_text = feature_type(present) == "category" and re.fullmatch(DATE, present.iloc[0])
+    return bool(is_text and present.drop_duplicates().str.fullmatch(DATE).all())
+
+
+def _count_words(present: "pd.Series") -> float:
+    """Words in the middle text of a column of free text, else 0."""
+    if feature_type(present) != "category" or present.nunique() <= MOST_CLASSES:
+        return 0
+    words = present.drop_duplicates().str.split().str.len().median()
+    return words if words >= MOST_WORDS else 0
 
 
 def _is_identifier(name, present: "pd.Series") -> bool:
@@ -236,13 +303,15 @@ def _describe_feature(column, training, association, reason) -> dict:
         }
     elif kind == "boolean":
         feature |= {"categories": [False, True]}
-    elif reason is None:  # what a dropped column holds, such as names of patients, is nobody's business
+    elif reason is None:
         feature |= {"categories": sorted(present.unique())}
+    else:  # what a dropped column of texts holds, such as names of patients, is nobody's business
+        return feature | {"example": None}
     return feature | {"example": _plain(training.iloc[0])}
 
 
-def _describe_target(frame, training, target, positive) -> dict:
-    classes = list_classes(frame[target])
+def _describe_target(table, training, positive) -> dict:
+    target, classes = table.target, list_classes(table)
     if classes is None:
         return {"name": target, "classes": None}
     described = {"name": target, "classes": classes}

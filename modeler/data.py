@@ -1,36 +1,60 @@
-"""Tables: reading them, dealing their rows to training and hold-out, and fingerprinting them."""
+"""Tables: what is predicted from what, dealing rows to training and hold-out, and fingerprinting them."""
 
 import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from modeler import ModelerError, did_you_mean
-from modeler.contract import infer_task
+from modeler.contract import describe_leak, tell_task
+from modeler.reading import CsvFormat, read_csv, read_parquet
 
 BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
 LARGEST = 3.4e38  # what a float32, the graph's number, can hold
 TRAINED = 5  # training rows of every class
-READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+ENDINGS = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A data set with the column to predict. `name` is a slug that can name a model in the store."""
+    """A data set with the column to predict.
+
+    `name` is a slug that can name a model in the store, `told` what `tell_task` was told, and `notes` are sentences about
+    what was assumed of the file.
+    """
 
     name: str
     frame: pd.DataFrame
     target: str
+    told: str = "auto"
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def task(self) -> str:
+        """Classification or regression."""
+        return tell_task(self.frame[self.target], self.told)[0]
 
 
-def load_table(data: str, target: str = "") -> Table:
+def load_table(data: str, target: str = "", task: str = "auto", written: CsvFormat = CsvFormat()) -> Table:
     """Load a built-in data set or a .csv or .parquet file.
 
     Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None).
+
+    Parameters
+    ----------
+    data
+        A built-in name or a path.
+    target
+        The column to predict; built-in data know theirs.
+    task
+        "classification" or "regression"; "auto" tells it by the target.
+    written
+        How a .csv file is written, where that cannot be told from the file.
 
     Raises
     ------
@@ -38,10 +62,10 @@ def load_table(data: str, target: str = "") -> Table:
         When there is no such data, it cannot be read, or the target is not one of its columns.
     """
     if data in BUILT_IN_TARGETS:
-        name, frame, target = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data]
+        name, frame, target, notes = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data], []
     else:
         path = _find_file(data)
-        name, frame = slugify(path.stem) or "table", _read_file(path)
+        name, (frame, notes) = slugify(path.stem) or "table", _read_file(path, written)
     if not target:
         raise ModelerError(f"{data} needs a target: the column to predict, one of {_list_names(frame.columns)}")
     if target not in frame.columns:
@@ -51,11 +75,9 @@ def load_table(data: str, target: str = "") -> Table:
         )
     if frame.empty:
         raise ModelerError(f"{data} has no rows; give a file with at least a few dozen")
-    if frame[target].isna().any():
-        raise ModelerError(
-            f"target {target!r} is missing in {frame[target].isna().sum()} of {len(frame)} rows; "
-            "remove these rows from the data"
-        )
+    if missing := int(frame[target].isna().sum()):
+        what = "name another target" if missing == len(frame) else "remove these rows from the data"
+        raise ModelerError(f"target {target!r} is missing in {missing} of {len(frame)} rows; {what}")
     frame = frame.apply(_plain_column)
     if frame[target].dtype.kind == "M":
         raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
@@ -64,7 +86,8 @@ def load_table(data: str, target: str = "") -> Table:
             raise ModelerError(
                 f"column {column!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
             )
-    return Table(name, frame, target)
+    task, reason = tell_task(frame[target], task)
+    return Table(name, frame, target, task, (*notes, f"{task} of {target!r}: {reason}"))
 
 
 def check_split(table: Table, heldout: np.ndarray) -> None:
@@ -73,7 +96,7 @@ def check_split(table: Table, heldout: np.ndarray) -> None:
     Cross-validation in train.ipynb has five folds, so every class needs `TRAINED` training rows, and one held out.
     """
     frame, target = table.frame, table.frame[table.target]
-    classes = [None] if infer_task(target) == "regression" else sorted(target.unique(), key=str)
+    classes = [None] if table.task == "regression" else sorted(target.unique(), key=str)
     for label in classes:
         rows = np.ones(len(frame), bool) if label is None else (target == label).to_numpy()
         trained, held = int((rows & ~heldout).sum()), int((rows & heldout).sum())
@@ -83,6 +106,16 @@ def check_split(table: Table, heldout: np.ndarray) -> None:
                 f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
                 "bring more rows, merge or leave out rare classes, or change holdout with -p holdout=0.3"
             )
+
+
+def warn_of_leaks(table: Table) -> list[str]:
+    """A sentence for every column that tells the target in every row."""
+    frame, target = table.frame, table.target
+    return [
+        f"warning: {name!r} {leak} and is left out; does it follow from what is to be predicted?"
+        for name in frame.columns.drop(target)
+        if (leak := describe_leak(frame[name], frame[target]))
+    ]
 
 
 def slugify(text: str) -> str:
@@ -142,28 +175,25 @@ def _load_breast_cancer() -> pd.DataFrame:
 def _find_file(data: str) -> Path:
     path = Path(data).expanduser()
     if path.is_file():
-        if path.suffix.lower() not in READERS:
-            raise ModelerError(f"{data} ends in {path.suffix or 'nothing'}; data files end in {' or '.join(READERS)}")
+        if path.suffix.lower() not in ENDINGS:
+            raise ModelerError(f"{data} ends in {path.suffix or 'nothing'}; data files end in {' or '.join(ENDINGS)}")
         return path
     if path.is_dir():
-        raise ModelerError(f"{data} is a folder; name a {' or '.join(READERS)} file in it")
+        raise ModelerError(f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it")
     if path.suffix or len(path.parts) > 1:
-        raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(READERS)} file")
+        raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(ENDINGS)} file")
     built_in = ", ".join(BUILT_IN_TARGETS)
     raise ModelerError(
         f"{data!r} is neither a built-in name nor a file{did_you_mean(data, BUILT_IN_TARGETS)}; "
-        f"built in: {built_in}; files end in {' or '.join(READERS)}"
+        f"built in: {built_in}; files end in {' or '.join(ENDINGS)}"
     )
 
 
-def _read_file(path: Path) -> pd.DataFrame:
+def _read_file(path: Path, written: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
     try:
-        return READERS[path.suffix.lower()](path)
-    except (OSError, ValueError) as error:  # pandas' parser, encoding and Arrow errors are ValueErrors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelerError(
-            f"{path} cannot be read as {path.suffix.lower()}: {reason}; mend the file or its ending"
-        ) from None
+        return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path)
+    except OSError as error:
+        raise ModelerError(f"{path} cannot be read: {error.strerror or error}; permit reading it") from None
 
 
 def _plain_column(column: pd.Series) -> pd.Series:

@@ -13,7 +13,6 @@ from modeler.contract import (
     check_table,
     class_key,
     derive_contract,
-    infer_task,
     list_classes,
     read_contract,
     read_json,
@@ -150,11 +149,11 @@ def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
 def _deal_rows(table: Table, contract: dict, told: dict) -> np.ndarray:
     holdout, split_by = told["holdout"], told["split_by"]
     target = contract["target"]
-    if target["name"] != table.target or contract["task"] != infer_task(table.frame[table.target]):
+    if target["name"] != table.target or contract["task"] != table.task:
         raise ModelerError(
             f"the contract is a {contract['task']} of {target['name']!r}, the data's target is {table.target!r}"
         )
-    if target["classes"] != list_classes(table.frame[table.target]):
+    if target["classes"] != list_classes(table):
         raise ModelerError(f"the contract's classes {target['classes']} are not those of the data")
     if contract["holdout"] != {"share": holdout, "split_by": split_by or None}:
         raise ModelerError(
@@ -177,9 +176,8 @@ def _check_contract(contract: dict, table: Table, heldout: np.ndarray, told: dic
         derived["target"]["threshold"] = told.get("threshold", THRESHOLD)
     differing = [] if contract["target"] == derived["target"] else ["target"]
     for ours, theirs in zip(contract["features"], derived["features"], strict=True):
-        facts = ["name", "type", "missing", "min", "max", "example"] + ["categories"] * (
-            ours["used"] and theirs["used"]
-        )
+        both_used = ours["used"] and theirs["used"]
+        facts = ["name", "type", "missing", "min", "max"] + ["categories", "example"] * both_used
         differing += [f"{fact} of {theirs['name']}" for fact in facts if ours.get(fact) != theirs.get(fact)]
     sentence = "the contract says of every column and of the target what the data and the parameters say"
     if differing:

@@ -11,9 +11,10 @@ from modeler.contract import (
     check_table,
     class_key,
     derive_contract,
-    infer_task,
+    describe_leak,
     measure_association,
     read_contract,
+    tell_task,
     used_features,
     write_json,
 )
@@ -46,10 +47,13 @@ def mixed() -> Table:
         constant=7,
         row=np.arange(300) + 1000,
         key=[f"k{i}" for i in range(300)],
-        colour=np.where(y == "yes", "red", "blue").astype(object),
+        colour=np.where((y == "yes") & (np.arange(300) > 9), "red", "blue").astype(object),
         flag=pd.Series(y == "yes").astype(object).where(rng.random(300) > 0.1, None),
         gaps=pd.Series(signal).where(np.arange(300) % 33 == 0),
         day=pd.date_range("2024-01-01", periods=300),
+        written=[f"{1 + i % 28}.{1 + i % 12}.2024" for i in range(300)],
+        note=[f"row {i} says nothing that a model could read" for i in range(300)],
+        code=[{"yes": 1, "no": 0}[label] for label in y],
     )
 
 
@@ -97,6 +101,9 @@ def test_every_column_that_cannot_be_used_is_dropped_with_its_reason(mixed):
         "flag": None,
         "gaps": "nearly empty: 97% missing",
         "day": "a date; dates are not used yet",
+        "written": "a date; dates are not used yet",
+        "note": "free text: 9 words in the middle one",
+        "code": "stands for the target 'y' in every row, so it would give the answer away",
     }
 
 
@@ -134,48 +141,91 @@ def test_missing_is_read_from_all_rows_and_ranges_from_training_rows():
 )
 def test_identifiers_are_told_from_numbers_and_categories(name, values, dropped):
     table = make_table(["a"] * 25 + ["b"] * 25, **{name: list(values)})
-    table.frame["x"] = [1.0] * 25 + [2.0] * 25
+    table.frame["x"] = [1.0] * 24 + [2.0] * 26
     reason = derive(table, min_association=0)["features"][0]["reason"]
     assert (reason is not None) is dropped, reason
 
 
 def test_duplicate_of_a_dropped_column_is_judged_on_its_own():
     y = ["a", "b"] * 20
-    table = make_table(y, one=[0.5] * 40, two=[0.5] * 40, x=[1.0, 2.0] * 20)
+    table = make_table(y, one=[0.5] * 40, two=[0.5] * 40, x=[1.0, 2.0] * 19 + [1.0, 1.0])
     reasons = [feature["reason"] for feature in derive(table)["features"]]
     assert reasons == ["constant: always 0.5", "constant: always 0.5", None]
 
 
 def test_split_by_column_is_no_feature():
-    table = make_table(["a", "b"] * 20, patient=[1, 2] * 20, x=[0.1, 0.9] * 20)
+    table = make_table(["a", "b"] * 20, patient=[1, 2] * 20, x=[0.1, 0.9] * 19 + [0.1, 0.1])
     reasons = {f["name"]: f["reason"] for f in derive(table, split_by="patient")["features"]}
     assert reasons["patient"].startswith("groups the rows") and reasons["x"] is None
 
 
 @pytest.mark.parametrize(
-    ("values", "task"),
+    ("values", "told", "task", "reason"),
     [
-        (["a", "b"], "classification"),
-        ([True, False], "classification"),
-        ([0, 1, 2], "classification"),
-        ([0.0, 1.0], "classification"),
-        (list(range(21)), "regression"),
-        ([0.5, 1.0], "regression"),
+        (["a", "b"], "auto", "classification", "its 2 different values are texts"),
+        ([True, False], "auto", "classification", "its 2 different values are booleans"),
+        ([0, 1, 2], "auto", "classification", "it has 3 different whole numbers, no more than 20"),
+        ([0.0, 1.0], "auto", "classification", "it has 2 different whole numbers, no more than 20"),
+        (list(range(21)), "auto", "regression", "it has 21 different numbers, more than 20"),
+        ([0.5, 1.0], "auto", "regression", "its values are fractional numbers"),
+        ([0, 1, 2], "regression", "regression", "-p task=regression says so"),
+        ([0.5, 1.0], "classification", "classification", "-p task=classification says so"),
     ],
 )
-def test_task_follows_the_target(values, task):
-    assert infer_task(pd.Series(values)) == task
+def test_task_follows_the_target_or_what_was_told(values, told, task, reason):
+    assert tell_task(pd.Series(values), told) == (task, reason)
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [True, False]])
+def test_regression_of_what_is_no_number_is_refused(values):
+    with pytest.raises(ModelerError, match="target 'y' holds .*, so it cannot be a regression; leave out"):
+        tell_task(pd.Series(values, name="y"), "regression")
+
+
+@pytest.mark.parametrize(
+    ("column", "target", "leak"),
+    [
+        (["a", "b"] * 9, ["a", "b"] * 9, "is the target 'y' once more"),
+        ([7, 8, 9] * 9, ["a", "b", "c"] * 9, "stands for the target 'y' in every row"),
+        ([True, False] * 9, [1, 0] * 9, "stands for the target 'y' in every row"),
+        (np.arange(30.0) * 2.54 + 1, np.arange(30.0), "is the target 'y' in another unit"),
+        (np.arange(30.0) ** 2, np.arange(30.0), None),
+        ([7, 8, 8] * 9, ["a", "b", "c"] * 9, None),
+        ([1, 0] * 8 + [1, 1], ["a", "b"] * 9, None),
+        (["x", "z", None] * 6, ["a", "b", "b"] * 6, None),
+        ([f"k{n}" for n in range(18)], [f"y{n}" for n in range(18)], None),
+    ],
+)
+def test_column_that_tells_the_target_is_found(column, target, leak):
+    assert describe_leak(pd.Series(column), pd.Series(target, name="y")) == leak
+
+
+def test_categories_without_signal_have_no_association_however_many_they_are():
+    rng = np.random.default_rng(0)
+    for rows, levels in ((456, 176), (3000, 900), (40, 30)):
+        column = pd.Series(rng.integers(levels, size=rows).astype(str))
+        assert measure_association(column, pd.Series(rng.choice(["a", "b"], rows)), "classification") < 0.5
+        assert measure_association(column, pd.Series(rng.normal(size=rows)), "regression") < 0.5
+    target = pd.Series(rng.integers(40, size=3000).astype(str))
+    noisy = target.where(rng.random(3000) < 0.9, "0")
+    assert measure_association(noisy, target, "classification") > 0.85
+
+
+def test_dropped_column_of_texts_gives_no_value_away(mixed):
+    described = {feature["name"]: feature for feature in derive(mixed)["features"]}
+    assert described["key"]["example"] is None and described["note"]["example"] is None
+    assert described["row"]["example"] == 1000
 
 
 def test_classes_keep_their_kind_and_the_rarer_is_looked_for():
-    target = derive(make_table([1, 0, 0, 1, 0] * 10, x=[1.0, 0, 0, 1, 0] * 10))["target"]
+    target = derive(make_table([1, 0, 0, 1, 0] * 10, x=[1.0, 0, 0, 1, 2] * 10))["target"]
     assert target == {"name": "y", "classes": [0, 1], "positive": 1, "threshold": 0.5}
-    target = derive(make_table([True, False, True] * 10, x=[1.0, 0, 1] * 10), positive="true")["target"]
+    target = derive(make_table([True, False, True] * 10, x=[1.0, 0, 2] * 10), positive="true")["target"]
     assert target["classes"] == [False, True] and target["positive"] is True
     assert [class_key(label) for label in target["classes"]] == ["false", "true"]
-    target = derive(make_table(list("abc") * 10, x=[1.0, 2, 3] * 10))["target"]
+    target = derive(make_table(list("abc") * 10, x=[1.0, 2, 4] * 9 + [1, 2, 2.0]))["target"]
     assert target == {"name": "y", "classes": ["a", "b", "c"]}
-    assert derive(make_table(np.arange(40.0), x=np.arange(40.0)))["target"] == {"name": "y", "classes": None}
+    assert derive(make_table(np.arange(40.0), x=np.arange(40.0) ** 2))["target"] == {"name": "y", "classes": None}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +266,7 @@ def test_contract_of_other_data_is_refused(mixed):
         check_table(shorter, derive(mixed))
     with pytest.raises(
         ModelerError,
-        match="the contract is of made with 300 rows, the data are made with 18 rows and differ in 'colour'",
+        match="the contract is of made with 300 rows, the data are made with 18 rows and differ in 'code'",
     ):
         check_table(other, derive(mixed))
 

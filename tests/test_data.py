@@ -102,13 +102,12 @@ def test_parquet_reads_like_csv(tmp_path):
         ("nowhere.csv", "y", "data file nowhere.csv does not exist"),
         ("notes.txt", "y", r"notes.txt ends in .txt; data files end in .csv or .parquet"),
         ("folder", "y", "folder is a folder; name a .csv or .parquet file in it"),
-        ("empty.csv", "y", r"empty.csv cannot be read as .csv: No columns to parse from file"),
+        ("empty.csv", "y", "empty.csv is empty"),
         ("header.csv", "y", "header.csv has no rows"),
         ("good.csv", "", "good.csv needs a target: the column to predict, one of x, y"),
         ("good.csv", "yy", "target 'yy' is not a column of good.csv; did you mean 'y'?; its columns are x, y"),
         ("gaps.csv", "y", "target 'y' is missing in 1 of 2 rows"),
-        ("latin.csv", "y", "latin.csv cannot be read as .csv: 'utf-8' codec can't decode"),
-        ("text.parquet", "y", "text.parquet cannot be read as .parquet"),
+        ("text.parquet", "y", "text.parquet cannot be read as Parquet: "),
     ],
 )
 def test_unusable_data_are_named_with_what_to_do(tmp_path, monkeypatch, data, target, sentence):
@@ -119,7 +118,6 @@ def test_unusable_data_are_named_with_what_to_do(tmp_path, monkeypatch, data, ta
     (tmp_path / "header.csv").write_text("x,y\n")
     (tmp_path / "good.csv").write_text("x,y\n1,a\n")
     (tmp_path / "gaps.csv").write_text("x,y\n1,a\n2,\n")
-    (tmp_path / "latin.csv").write_bytes("x,y\nä,b\n".encode("latin-1"))
     (tmp_path / "text.parquet").write_text("x,y\n1,2\n")
     with pytest.raises(ModelerError) as error:
         load_table(data, target)

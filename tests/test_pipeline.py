@@ -148,7 +148,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (
             ["--data", "few.csv", "--target", "x"],
             1,
-            "few has 5 rows to train on and 0 held out, where 5 and 1 are needed",
+            "few has 2 rows to train on and 3 held out, where 5 and 1 are needed",
         ),
         (["--data", "infinite.csv", "--target", "y"], 1, "column 'x' is infinite or beyond 3.4e+38 in 1 rows"),
         (["--data", "dates.parquet", "--target", "day"], 1, "target 'day' is a date"),
@@ -156,7 +156,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["--name", "x", "verify", "x"], 2, "--name belongs to the retrain"),
         (["--data", "breast_cancr"], 1, "did you mean 'breast_cancer'?"),
         (["--data", "nowhere.csv", "--target", "y"], 1, "data file nowhere.csv does not exist"),
-        (["--data", "damaged.parquet", "--target", "y"], 1, "damaged.parquet cannot be read as .parquet"),
+        (["--data", "damaged.parquet", "--target", "y"], 1, "damaged.parquet cannot be read as Parquet: "),
         (["--target", "diagnose"], 1, "target 'diagnose' is not a column of breast_cancer; did you mean 'diagnosis'?"),
         (["--split-by", "patient"], 1, "--split-by 'patient' is not a column"),
     ],
@@ -164,7 +164,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
 def test_mistake_is_answered_with_one_sentence_before_a_run_is_made(project, options, status, sentence):
     (project.folder / "damaged.parquet").write_text("PAR1")
     (project.folder / "rare.csv").write_text("x,y\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(100)) + "1,c\n")
-    (project.folder / "few.csv").write_text("x\n0.5\n1.5\n2.5\n3.5\n4.5\n")
+    (project.folder / "few.csv").write_text("x,z\n0.5,1\n1.5,2\n2.5,4\n3.5,2\n4.5,0\n")
     (project.folder / "infinite.csv").write_text("x,y\ninf,a\n1,b\n")
     pd.DataFrame({"day": pd.date_range("2024-01-01", periods=9)}).to_parquet(project.folder / "dates.parquet")
     told = refused(project.retrain(*options), status)
@@ -313,7 +313,8 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
 
 def test_table_of_texts_alone_is_trained(project):
     rows = [
-        f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 else 'no'}\n" for i in range(200)
+        f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 and i > 9 else 'no'}\n"
+        for i in range(200)
     ]
     (project.folder / "texts.csv").write_text("colour,size,y\n" + "".join(rows))
     done = project.retrain("--data", "texts.csv", "--target", "y", "-p", "n_estimators=5", "-p", "min_association=0")

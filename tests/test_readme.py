@@ -8,6 +8,7 @@ from conftest import ROOT
 
 import pipeline
 from modeler.openapi import describe_api
+from modeler.progress import Progress
 from service import Arguments
 
 FEATURE = {"name": "x", "type": "boolean", "used": True, "missing": False, "example": True}
@@ -65,8 +66,9 @@ def test_every_command_of_readme_is_accepted(command, tmp_path, monkeypatch):
     _, *words = shlex.split(command, comments=True)
     options = pipeline.parse_options(words)
     if options.command is None and options.data == "breast_cancer":
+        options.containerize = False  # whether an engine answers here is another question
         parameters = pipeline.collect_parameters(options)
-        pipeline.check_request(options, 0.2, parameters["eda.ipynb"]["positive"])
+        pipeline.check_request(options, parameters["eda.ipynb"], Progress())
 
 
 def test_every_module_is_in_the_map():
