@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["-p", "estimator=logistic_regression"]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' own processes share the cores
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 
 

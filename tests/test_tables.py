@@ -1,0 +1,149 @@
+"""Real tables, each trained, stored and served, and compared answer by answer with the scikit-learn estimator."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, Serving
+from palmerpenguins import load_penguins
+from sklearn.datasets import load_diabetes, load_wine
+from vega_datasets import local_data
+
+from modeler import ModelerError
+from modeler.contract import derive_contract, read_contract, write_json
+from modeler.data import load_table, raw_records, split_rows
+from modeler.gate import answer_with_estimator, load_estimator
+from modeler.graph import SAME_ANSWER, describe_differences
+
+
+def write_penguins(folder) -> Path:
+    load_penguins().to_csv(folder / "penguins.csv", index=False)
+    return folder / "penguins.csv"
+
+
+def write_penguins_as_in_france(folder) -> Path:
+    frame = load_penguins().dropna(subset="sex").replace({"sex": {"male": "mâle", "female": "femelle"}})
+    frame.to_csv(folder / "manchots.csv", sep=";", decimal=",", encoding="latin-1")
+    return folder / "manchots.csv"
+
+
+def write_cars(folder) -> Path:
+    local_data.cars().dropna(subset="Miles_per_Gallon").to_parquet(folder / "cars.parquet")
+    return folder / "cars.parquet"
+
+
+def write_weather(folder) -> Path:
+    local_data.seattle_weather().to_csv(folder / "weather.csv", sep="\t", index=False)
+    return folder / "weather.csv"
+
+
+def write_wine(folder) -> Path:
+    load_wine(as_frame=True).frame.to_parquet(folder / "wine.parquet")
+    return folder / "wine.parquet"
+
+
+def write_diabetes(folder) -> Path:
+    load_diabetes(as_frame=True, scaled=False).frame.to_csv(folder / "diabetes.csv", index=False)
+    return folder / "diabetes.csv"
+
+
+@pytest.mark.parametrize(
+    ("write", "target", "estimator", "said"),
+    [
+        (write_penguins, "species", "random_forest", "classification of 'species': its 3 different values are texts"),
+        (write_penguins_as_in_france, "sex", "hist_gradient_boosting", "read with separator semicolon, decimal comma"),
+        (write_cars, "Miles_per_Gallon", "gradient_boosting", "regression of 'Miles_per_Gallon': its values are fr"),
+        (write_weather, "weather", "extra_trees", "read with separator tab"),
+        (write_wine, "target", "logistic_regression", "it has 3 different whole numbers, no more than 20"),
+        (write_diabetes, "target", "logistic_regression", "it has 214 different numbers, more than 20"),
+    ],
+)
+def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, write, target, estimator, said):
+    path = write(tmp_path)
+    options = ["-p", f"estimator={estimator}", "-p", "n_estimators=30", "-p", "min_association=0.01"]
+    done = project.retrain("--data", path, "--target", target, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    result = json.loads(done.stdout)
+    run, contract = Path(result["run"]), read_contract(Path(result["run"]) / "contract.json")
+    table = load_table(str(path), target)
+    rows = table.frame[split_rows(table.frame, contract["holdout"]["share"])]
+    expected = answer_with_estimator(load_estimator(run / "model.skops"), rows, contract)
+    with Serving(project, tmp_path / "log", f"model={path.stem}") as serving:
+        status, answer = serving.predict(raw_records(rows.drop(columns=target)))
+    assert status == 200, answer
+    assert answer["model"] == result["model"]
+    assert list(describe_differences(answer["predictions"], expected, contract, SAME_ANSWER)) == []
+    if contract["task"] == "classification":
+        assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
+
+
+# Every choice of an estimator on every kind of table
+
+
+def make_mixed(kind: str) -> pd.DataFrame:
+    """300 rows with gaps, booleans and a column of 120 categories, more than `max_categories`."""
+    rng = np.random.default_rng(0)
+    size, town = rng.normal(size=300), rng.integers(120, size=300)
+    signal = size + (town % 3) + rng.normal(scale=0.2, size=300)
+    y = {
+        "two": np.where(signal > 1, "yes", "no"),
+        "several": np.digitize(signal, [0, 1, 2]) * 10,
+        "numbers": signal.round(4),
+    }[kind]
+    return pd.DataFrame({
+        "size (cm)": pd.Series(size).where(rng.random(300) > 0.1),
+        "size (CM)": rng.integers(9, size=300),
+        "town": pd.Series([f"T{n}" for n in town], dtype=object).where(rng.random(300) > 0.1, None),
+        "odd": pd.Series(town % 2 == 1).astype(object).where(rng.random(300) > 0.1, None),
+        "class": signal > 0.5,
+        "y": y,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["two", "several", "numbers"])
+@pytest.mark.parametrize(
+    "estimator", ["logistic_regression", "random_forest", "extra_trees", "gradient_boosting", "hist_gradient_boosting"]
+)
+def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path, monkeypatch, capsys, kind, estimator):
+    """The cells of train.ipynb, from its first to the one that compares graph and estimator, run here without a kernel."""
+    monkeypatch.chdir(tmp_path)
+    make_mixed(kind).to_parquet("mixed.parquet")
+    table = load_table("mixed.parquet", "y")
+    training = table.frame[~split_rows(table.frame, 0.2)]
+    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
+    told = {"data": "mixed.parquet", "estimator": estimator, "n_estimators": 10, "max_categories": 20, "out": "."}
+    run_cells(told, until="graph and estimator differ")
+    assert "graph and estimator give the same answer to all" in capsys.readouterr().out
+
+
+def run_cells(told: dict, until: str, edit=lambda source: source) -> dict:
+    """Run the code cells of train.ipynb up to the one that holds a text, with these parameters; the names it sets."""
+    names = {}
+    for cell in nbformat.read(ROOT / "notebooks" / "train.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            exec(compile(edit(cell.source), "train.ipynb", "exec"), names)
+            names |= told if "parameters" in cell.metadata.get("tags", []) else {}
+            if until in cell.source:
+                return names
+    raise AssertionError(f"no cell of train.ipynb holds {until!r}")
+
+
+def test_step_without_a_converter_is_named_with_the_alternatives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_mixed("two").to_parquet("mixed.parquet")
+    table = load_table("mixed.parquet", "y")
+    write_json(tmp_path / "contract.json", derive_contract(table, table.frame, min_association=0, holdout=0.2))
+
+    def add_another(source: str) -> str:
+        given = 'classifiers = {\n    "label_propagation": semi_supervised.LabelPropagation(),'
+        return source.replace("classifiers = {", f"from sklearn import semi_supervised\n{given}")
+
+    told = {"data": "mixed.parquet", "estimator": "label_propagation", "out": "."}
+    with pytest.raises(
+        ModelerError, match="LabelPropagation.* cannot be converted to ONNX: .*take a step that skl2onnx"
+    ):
+        run_cells(told, "graph and estimator differ", add_another)
