@@ -1,6 +1,7 @@
 """Real tables, each trained, stored and served, and compared answer by answer with the scikit-learn estimator."""
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -79,6 +80,34 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
     assert list(describe_differences(answer["predictions"], expected, contract, SAME_ANSWER)) == []
     if contract["task"] == "classification":
         assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
+
+
+def test_own_columns_estimator_and_plot_of_readme_work_as_they_stand(project):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    columns, estimator, plot = re.findall(
+        r"^```python\n(.*?)^```", readme.partition("## Your own data")[2].partition("\n## ")[0], re.M | re.S
+    )
+    add_cell(project, "eda.ipynb", "contract = derive_contract(", columns)
+    add_cell(project, "eda.ipynb", "levels, grouped =", plot)
+    add_cell(project, "train.ipynb", "regressors = {", estimator)
+    comment = "gradient_boosting, hist_gradient_boosting"
+    project.edit_cell("train.ipynb", comment, lambda source: source.replace(comment, f"{comment}, neural_network", 1))
+    done = project.retrain("-p", "estimator=neural_network", "--json")
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["run"])
+    features = {feature["name"]: feature for feature in read_contract(run / "contract.json")["features"]}
+    assert features["worst concave points"]["reason"] == "not known when the prediction is made"
+    assert "MLPClassifier" in str(load_estimator(run / "model.skops"))
+    (drawn,) = [cell for cell in nbformat.read(run / "eda.ipynb", 4).cells if 'few["mean radius"]' in cell.source]
+    assert any("image/png" in output.get("data", {}) for output in drawn.outputs)
+
+
+def add_cell(project, notebook: str, below: str, source: str) -> None:
+    path = project.folder / "notebooks" / notebook
+    content = nbformat.read(path, 4)
+    (place,) = [number for number, cell in enumerate(content.cells) if below in cell.source]
+    content.cells.insert(place + 1, nbformat.v4.new_code_cell(source.strip()))
+    nbformat.write(content, path)
 
 
 # Every choice of an estimator on every kind of table
