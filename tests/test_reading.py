@@ -42,6 +42,7 @@ def read(path, content, target="y", **told) -> tuple[list[dict], list[str]]:
         ("x;y\n1,500;a\n2,250;b\n", {"decimal": "comma"}, [{"x": 1.5, "y": "a"}, {"x": 2.25, "y": "b"}], None),
         ("x;y\n1,500;a\n2,250;b\n", {"decimal": "point"}, [{"x": 1500, "y": "a"}, {"x": 2250, "y": "b"}], None),
         ("x;u,z;y\n1;5,2;a\n2;3,3;b\n", {"separator": "semicolon"}, [{"x": 1, "u,z": 5.2, "y": "a"}, {"x": 2, "u,z": 3.3, "y": "b"}], None),
+        ("x;a, b;y\n1;2;a\n2;3;b\n", {}, [{"x": 1, "a, b": 2, "y": "a"}, {"x": 2, "a, b": 3, "y": "b"}], "read with separator semicolon"),
         ("zip,flag,y\n01234,TRUE,a\n99999,False,b\n", {}, [{"zip": "01234", "flag": True, "y": "a"}, {"zip": "99999", "flag": False, "y": "b"}], None),
         ("NA,class,y\n1,,a\n2,3,b\n", {}, [{"NA": 1, "class": None, "y": "a"}, {"NA": 2, "class": 3.0, "y": "b"}], None),
         ("a,A,a ,y\n1,2,3,x\n4,5,6,z\n", {}, [{"a": 1, "A": 2, "a ": 3, "y": "x"}, {"a": 4, "A": 5, "a ": 6, "y": "z"}], None),
@@ -59,6 +60,12 @@ def test_csv_is_read_as_it_was_meant_and_says_what_was_assumed(tmp_path, content
 def test_numbers_are_read_exactly(tmp_path):
     rows, _ = read(tmp_path / "t.csv", "x,y\n0.1234567890123456789,a\n1e-300,b\n8.41,a\n")
     assert [row["x"] for row in rows] == [0.1234567890123456789, 1e-300, 8.41]
+
+
+def test_quoted_newline_may_stand_where_a_block_of_the_file_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeler.reading.BLOCK", 100)
+    rows, _ = read(tmp_path / "t.csv", "x,y\n" + 'a,"1\n2\n3\n4"\n' * 100)
+    assert len(rows) == 100 and {row["y"] for row in rows} == {"1\n2\n3\n4"}
 
 
 def test_first_text_far_down_makes_its_column_text_and_is_named(tmp_path):
