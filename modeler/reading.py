@@ -16,8 +16,9 @@ import pyarrow.parquet
 from modeler import ModelerError
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-# A retrain's peak memory in multiples of the file, and of a Parquet file's cells times 8 bytes: benchmarks/scale.py.
-CSV_NEED, CELL_NEED = 10, 15
+# A retrain's peak memory in bytes: its own, and for each byte of a .csv file, or of a Parquet file's cells at 8 bytes each,
+# 11 more (benchmarks/scale.py: 0.7 GB for 1,000 rows, 3.3 GB for a file of 0.25 GB).
+OWN_NEED, BYTE_NEED = 700_000_000, 11
 SAMPLE = 1 << 18  # bytes from which separator and encoding are told
 BLOCK = 1 << 25  # bytes; the longest row a file may have
 NOTED = 0.9  # share of numbers from which a text among them is worth a word
@@ -25,7 +26,7 @@ NOTED = 0.9  # share of numbers from which a text among them is worth a word
 MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
            "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]  # fmt: skip
 BOOLEANS = pa.array(["true", "True", "TRUE", "false", "False", "FALSE", None])
-CODE = r"^[+-]?0[0-9xX]"
+CODE = r"^\s*[+-]?0[0-9xX]"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 # Numbers with a comma before their decimals, and points or nothing between their thousands; and the other way round.
 WITH_COMMA = r"^[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?$"
@@ -61,7 +62,7 @@ def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
         When the file is not what its ending says, does not fit into memory, or can be read in more than one way; the
         message names the parameter that settles it.
     """
-    _check_memory(path, CSV_NEED * path.stat().st_size)
+    _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:
         head = file.read(SAMPLE)
     if not head.strip():
@@ -90,7 +91,7 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Read a .parquet file; the same as `read_csv`, but nothing has to be assumed."""
     try:
         described = pa.parquet.ParquetFile(path).metadata
-        _check_memory(path, CELL_NEED * 8 * described.num_rows * described.num_columns)
+        _check_memory(path, 8 * described.num_rows * described.num_columns)
         table = pa.parquet.read_table(path)
     except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
         with open(path, "rb") as file:
@@ -112,8 +113,8 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame.set_axis(frame.columns.map(str), axis=1), []
 
 
-def _check_memory(path: Path, need: int) -> None:
-    free = _free_memory()
+def _check_memory(path: Path, size: int) -> None:
+    need, free = OWN_NEED + BYTE_NEED * size, _free_memory()
     if need > free:
         raise ModelerError(
             f"{path} has {path.stat().st_size / 1e9:.1f} GB; a retrain on it needs about {need / 1e9:.0f} GB of memory, and "
@@ -183,7 +184,7 @@ def _find_separator(path: Path, sample: str, told: str, cut: bool) -> str:
     )
 
 
-def _parse(path: Path, separator: str, encoding: str) -> tuple[list[str], pa.Table]:
+def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) -> tuple[list[str], pa.Table]:
     """The header, and all columns as texts, None where a value is missing."""
     uneven = []
 
@@ -197,9 +198,11 @@ def _parse(path: Path, separator: str, encoding: str) -> tuple[list[str], pa.Tab
         positions = [str(position) for position in range(len(header))]
         table = pa.csv.read_csv(
             path,
-            # Without threads, since only then an uneven row has its number.
             read_options=pa.csv.ReadOptions(
-                encoding=encoding.removesuffix("-sig"), column_names=positions, block_size=BLOCK, use_threads=False
+                encoding=encoding.removesuffix("-sig"),
+                column_names=positions,
+                block_size=BLOCK,
+                use_threads=use_threads,
             ),
             parse_options=pa.csv.ParseOptions(
                 delimiter=separator, newlines_in_values=True, invalid_row_handler=remember
@@ -213,6 +216,8 @@ def _parse(path: Path, separator: str, encoding: str) -> tuple[list[str], pa.Tab
             f"{path} cannot be read as .csv in {encoding}: {_first_line(error)}; mend the file or its ending, "
             "or say its encoding with -p encoding=NAME"
         ) from None
+    if uneven and use_threads:  # the rows have their numbers only without
+        return _parse(path, separator, encoding, use_threads=False)
     if uneven:
         row = uneven[0]
         raise ModelerError(
@@ -257,14 +262,23 @@ def _convert(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.float64())
     if pc.all(pc.is_in(column, BOOLEANS)).as_py():
         return column.cast(pa.bool_())
-    trimmed = pc.utf8_trim_whitespace(column)
+    numbers = _cast_number(column)
+    if numbers is None:
+        numbers = _cast_number(pc.utf8_trim_whitespace(column))
+    if numbers is None or (
+        pa.types.is_integer(numbers.type) and pc.any(pc.match_substring_regex(column, CODE)).as_py()
+    ):
+        return column
+    return numbers
+
+
+def _cast_number(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     for kind in (pa.int64(), pa.float64()):
         try:
-            numbers = trimmed.cast(kind)
+            return column.cast(kind)
         except pa.ArrowInvalid:
             continue
-        return column if pc.any(pc.match_substring_regex(trimmed, CODE)).as_py() else numbers
-    return column
+    return None
 
 
 def _find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
@@ -294,10 +308,9 @@ def _find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
 def _convert_local(raw: pa.ChunkedArray, column: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
     """Numbers where every value is one once the thousands are closed up and the decimals stand after a point."""
     pattern, thousands = (WITH_COMMA, ".") if decimal == "comma" else (WITH_POINT, ",")
-    is_number = pa.types.is_integer(column.type) or (pa.types.is_floating(column.type) and not _holds(raw, thousands))
-    if is_number or pa.types.is_boolean(column.type) or not (_holds(raw, ",") or _holds(raw, thousands)):
-        return column
-    if not _all_match(raw, pattern):
+    is_text, is_float = pa.types.is_string(column.type), pa.types.is_floating(column.type)
+    may_differ = (is_text and _holds(raw, ",")) or ((is_text or is_float) and decimal == "comma" and _holds(raw, "."))
+    if not may_differ or not _all_match(raw, pattern):
         return column
     closed = pc.replace_substring(pc.utf8_trim_whitespace(raw), thousands, "")
     return _convert(pc.replace_substring(closed, ",", "."))
@@ -324,7 +337,10 @@ def _holds(column: pa.ChunkedArray, text: str) -> bool:
 
 
 def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(column), pattern)).as_py())
+    return all(
+        pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(part), pattern)).as_py()
+        for part in (column.slice(0, 1000), column)  # the first rows are enough to say no, and quick
+    )
 
 
 def _longest(column: pa.ChunkedArray) -> str:
