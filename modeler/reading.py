@@ -141,15 +141,15 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 
 
 def _find_encoding(path: Path, head: bytes, told: str) -> tuple[str, list[str]]:
+    marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
     if told != "auto":
         try:
-            codecs.lookup(told)
+            known = codecs.lookup(told).name
         except LookupError:
             raise ModelerError(f"encoding {told!r} is none that Python knows; try utf-8, cp1252 or latin-1") from None
-        return told, [f"encoding {told}"]
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if head.startswith(mark):
-            return encoding, [] if encoding == "utf-8-sig" else [f"encoding {encoding}"]
+        return marked if marked and marked.startswith(known) else told, [f"encoding {told}"]
+    if marked:
+        return marked, [] if marked == "utf-8-sig" else [f"encoding {marked}"]
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with open(path, "rb") as file:

@@ -27,6 +27,7 @@ def read(path, content, target="y", **told) -> tuple[list[dict], list[str]]:
     [
         ("size,name,y\n1.5,Ä,a\n2.25,,b\n", {}, ROWS, None),
         ("\ufeffsize,name,y\r\n1.5,Ä,a\r\n2.25,NA,b\r\n", {}, ROWS, None),
+        ("\ufeffsize,name,y\n1.5,Ä,a\n2.25,,b\n", {"encoding": "utf8"}, ROWS, "read with encoding utf8"),
         ("size;name;y\n1,5;Ä;a\n2,25;;b\n", {}, ROWS, "read with separator semicolon, decimal comma"),
         ("size\tname\ty\n1.5\tÄ\ta\n2.25\t\tb\n", {}, ROWS, "read with separator tab"),
         ("size|name|y\n1.5|Ä|a\n2.25||b\n", {}, ROWS, "read with separator pipe"),
