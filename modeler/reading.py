@@ -65,11 +65,13 @@ def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
     _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:
         head = file.read(SAMPLE)
-    if not head.strip():
-        raise ModelerError(f"{path} is empty; give a file with a header and at least a few dozen rows")
     _refuse_foreign(path, head)
     encoding, assumed = _find_encoding(path, head, told.encoding)
-    separator = _find_separator(path, head.decode(encoding, "ignore"), told.separator, len(head) == SAMPLE)
+    sample = head.decode(encoding, "ignore")
+    if not sample.strip():
+        raise ModelerError(f"{path} is empty; give a file with a header and at least a few dozen rows")
+    csv.field_size_limit(BLOCK)
+    separator = _find_separator(path, sample, told.separator, len(head) == SAMPLE)
     notes = [] if separator == "comma" else [f"separator {separator}"]
     header, table = _parse(path, SEPARATORS[separator], encoding)
     if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):

@@ -1,12 +1,15 @@
 """Files as people have them: how they are written is told, said, or asked for."""
 
 import os
+from contextlib import suppress
 from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from modeler import ModelerError
 from modeler.data import load_table, raw_records
@@ -83,6 +86,7 @@ def test_first_text_far_down_makes_its_column_text_and_is_named(tmp_path):
     [
         ("", "t.csv is empty; give a file with a header"),
         (" \n\n", "t.csv is empty"),
+        (b"\xff\xfe", "t.csv is empty"),
         ("x,y\n", "has no rows; give a file with at least a few dozen"),
         ("y\n1\n2\n", "is none of comma, semicolon, tab, pipe, or it has one column: it begins with 'y'; say it with -p separator=comma"),
         ("x;u,z;y\n1;5,2;a\n2;3,3;b\n", "could be comma or semicolon: it begins with 'x;u,z;y'; say it with -p separator="),
@@ -104,6 +108,35 @@ def test_file_that_cannot_be_read_in_one_way_is_refused_with_what_settles_it(tmp
         read(tmp_path / "t.csv", content)
     assert sentence.format(path=tmp_path / "t.csv") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+PIECES = [
+    *"x1,;\t|\"'\\\n\0 ",
+    "\r\n",
+    "y",
+    "1.5",
+    "-3,5",
+    "1.234,5",
+    "NA",
+    "true",
+    "01",
+    "é",
+    "🩺",
+    "inf",
+    "2024-01-31",
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]))
+def test_no_content_whatever_is_answered_with_a_traceback(tmp_path, text, encoding):
+    with suppress(ModelerError):
+        read(tmp_path / "t.csv", f"x,y\n{text}".encode(encoding, "replace"))
+
+
+def test_text_longer_than_pythons_csv_module_takes_is_read(tmp_path):
+    rows, _ = read(tmp_path / "t.csv", f"x,y\n{'long ' * 40_000},a\nshort,b\n")
+    assert len(rows[0]["x"]) == 200_000
 
 
 @pytest.mark.parametrize(
