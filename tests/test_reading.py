@@ -128,10 +128,10 @@ PIECES = [
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]))
-def test_no_content_whatever_is_answered_with_a_traceback(tmp_path, text, encoding):
+@given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(["utf-8", "utf-16", "cp1252"]), st.binary())
+def test_no_content_whatever_is_answered_with_a_traceback(tmp_path, text, encoding, end):
     with suppress(ModelerError):
-        read(tmp_path / "t.csv", f"x,y\n{text}".encode(encoding, "replace"))
+        read(tmp_path / "t.csv", f"x,y\n{text}".encode(encoding, "replace") + end)
 
 
 def test_text_longer_than_pythons_csv_module_takes_is_read(tmp_path):
