@@ -236,8 +236,7 @@ def check_request(options: argparse.Namespace, told: dict, progress: Progress):
         raise UsageError(
             f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {slugify(options.name) or 'orders'}"
         )
-    written = CsvFormat(*(told.get(name, "auto") for name in ("separator", "decimal", "encoding")))
-    table = load_table(options.data, options.target or "", told.get("task", "auto"), written)
+    table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
     if options.split_by == table.target:
         raise UsageError(f"--split-by {options.split_by}: this is the target; name a column such as a patient id")
     progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")

@@ -3,7 +3,8 @@
 import codecs
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,11 @@ class CsvFormat:
     separator: str = "auto"
     decimal: str = "auto"
     encoding: str = "auto"
+
+    @classmethod
+    def from_parameters(cls, told: Mapping) -> "CsvFormat":
+        """What the parameters of a notebook say; what they leave out is told from the file."""
+        return cls(*(told.get(field.name, "auto") for field in fields(cls)))
 
 
 def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
