@@ -286,7 +286,7 @@ def test_missed_floor_is_rejected_and_the_champion_stays(retrained, tmp_path):
 def test_failing_cell_is_named_and_the_notebook_kept(project):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: "nothing_of_that_name")
     told = refused(project.retrain(), 1)
-    assert "eda.ipynb, cell [7] of 22, failed:" in told
+    assert "eda.ipynb, cell [7] of 23, failed:" in told
     assert "NameError: name 'nothing_of_that_name' is not defined" in told
     assert (project.runs[0] / "eda.ipynb").exists() and project.stored == []
 
