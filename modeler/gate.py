@@ -21,10 +21,9 @@ from modeler.contract import (
 from modeler.data import Table, raw_records, split_rows
 from modeler.golden import choose_golden, replay_golden
 from modeler.graph import SAME_ANSWER, Graph, decode_answers, describe_differences, encode_table
-from modeler.metrics import PRIMARY, encode_classes, measure_roc_auc, score_answers
+from modeler.metrics import PRIMARY, measure_interval, resample_primary, score_answers
 
 SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
-RESAMPLES = 1000  # of the bootstrap
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no code of others
 
 
@@ -244,48 +243,20 @@ def _check_bound(name: str, value: float | None, bound: float, sign: int) -> Che
 def _beat_dummy(answers: list[dict], truth: list, table: Table, heldout: np.ndarray, contract: dict) -> Check:
     """Is the primary metric above a dummy's by the whole 95 % interval of a stratified bootstrap?
 
-    The percentile interval of B. Efron (1979), resampled within classes, or within fifths of a numeric target, so that
-    every resample has them all. A dummy that answers always alike has ROC AUC 0.5; for R² it answers the training mean.
+    A dummy that answers always alike has ROC AUC 0.5; for R² it answers the training mean.
     """
     target, metric = contract["target"], PRIMARY[contract["task"]]
     if target["classes"]:
-        keys = [class_key(label) for label in target["classes"]]
-        codes = encode_classes([class_key(label) for label in truth], keys)
-        absent = [key for key, count in zip(keys, np.bincount(codes, minlength=len(keys))) if not count]
-        if absent:
+        keys, held = [class_key(label) for label in target["classes"]], {class_key(label) for label in truth}
+        if absent := [key for key in keys if key not in held]:
             raise ModelerError(f"no held-out row is {' or '.join(absent)}; raise holdout or bring more rows")
-        probabilities = np.array([list(answer["probabilities"].values()) for answer in answers])
-        gains = np.concatenate([measure_roc_auc(probabilities, codes, part) - 0.5 for part in _resample(codes)])
+        gains = resample_primary([answers], truth, target)[0] - 0.5
     else:
-        truth, values = np.array(truth, dtype=float), np.array([answer["value"] for answer in answers])
-        mean = table.frame.loc[~heldout, table.target].mean()
-        fifths = np.argsort(np.argsort(truth, kind="stable"), kind="stable") * 5 // len(truth)
-        lost, dummy = (truth - values) ** 2, (truth - mean) ** 2
-        gains = np.concatenate([(part @ (dummy - lost)) / _spread(truth, part) for part in _resample(fifths)])
-    low, high = np.percentile(gains, [2.5, 97.5])
-    if not np.isfinite(low):
-        raise ModelerError(f"{metric} is undefined on the held-out rows; raise holdout or bring more rows")
+        dummy = [{"value": table.frame.loc[~heldout, table.target].mean()}] * len(truth)
+        gains = np.subtract(*resample_primary([answers, dummy], truth, target))
+    low, high = measure_interval(gains)
     sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
-    return Check("better than a dummy", bool(low > 0), float(low), 0.0, sentence)
-
-
-def _resample(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0):
-    """Yield blocks of bootstrap weights, shape (resamples in the block, rows), each stratum keeping its size."""
-    rng = np.random.default_rng(seed)
-    block = max(1, min(resamples, 20_000_000 // len(strata)))
-    for start in range(0, resamples, block):
-        weights = np.zeros((min(block, resamples - start), len(strata)))
-        for stratum in np.unique(strata):
-            members = np.flatnonzero(strata == stratum)
-            weights[:, members] = rng.multinomial(
-                len(members), np.full(len(members), 1 / len(members)), size=len(weights)
-            )
-        yield weights
-
-
-def _spread(truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    mean = weights @ truth / weights.sum(axis=1)
-    return weights @ truth**2 - weights.sum(axis=1) * mean**2
+    return Check("better than a dummy", low > 0, low, 0.0, sentence)
 
 
 def _show(value: float | None) -> str:
