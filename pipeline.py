@@ -68,8 +68,8 @@ def retrain(options: argparse.Namespace) -> int:
         pages = background.submit(export_pages, executions)
         compared = reproduce(run, executions, options.cell_timeout, progress)
     pages.result()
-    judgement = judge(run, table, parameters, floors, ceilings, progress)
     name = options.name or table.name
+    judgement = judge(run, table, parameters, floors, ceilings, name, options, progress)
     outcome = publish(run, name, judgement, provenance, progress)
     wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
     bento, image = build(name, options.containerize, progress) if wanted else (None, None)
@@ -81,7 +81,7 @@ def retrain(options: argparse.Namespace) -> int:
         "verdict": outcome.verdict,
         "reasons": judgement.reasons,
         "metrics": judgement.metrics,
-        "champion_metrics": outcome.champion_metrics,
+        "champion_metrics": judgement.champion_metrics,
         "notebooks": [
             {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
             for execution, cells in zip(executions, compared)
@@ -90,7 +90,8 @@ def retrain(options: argparse.Namespace) -> int:
         "image": image,
         "seconds": round(time.monotonic() - started, 3),
     }
-    _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else describe_result(result, table.notes))
+    text = describe_result(result, table.notes, judgement.checks)
+    _print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else text)
     return REJECTED if outcome.verdict == "rejected" else OK
 
 
@@ -116,12 +117,24 @@ def reproduce(run: Path, executions: list, timeout: int, progress: Progress) -> 
         return reproduce_notebooks(executions, run, progress, timeout)
 
 
-def judge(run: Path, table, parameters: dict[str, dict], floors: dict, ceilings: dict, progress: Progress):
-    """Have the gate judge the candidate on the raw hold-out."""
+def judge(
+    run: Path,
+    table,
+    parameters: dict[str, dict],
+    floors: dict,
+    ceilings: dict,
+    name: str,
+    options: argparse.Namespace,
+    progress: Progress,
+):
+    """Have the gate judge the candidate on the raw hold-out, alone and against the champion."""
     from modeler.gate import judge_candidate
+    from modeler.store import find_champion
 
-    progress.say("gate       the graph on the raw hold-out")
-    return judge_candidate(run, table, parameters[EDA.name] | parameters[TRAIN.name], floors, ceilings)
+    champion, told = find_champion(name), parameters[EDA.name] | parameters[TRAIN.name]
+    progress.say(f"gate       the graph on the raw hold-out{f', against {champion.tag}' if champion else ''}")
+    rule = {"promote_if": options.promote_if, "allow_contract_change": options.allow_contract_change}
+    return judge_candidate(run, table, told, floors, ceilings, champion, **rule)
 
 
 def publish(run: Path, name: str, judgement, provenance: dict, progress: Progress) -> SimpleNamespace:
@@ -130,7 +143,6 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
     from modeler.contract import write_json
 
     champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
-    champion_metrics = champion and champion.read("metrics.json")
     verdict = {
         "verdict": "promoted" if judgement.passed else "rejected",
         "reasons": judgement.reasons,
@@ -148,9 +160,7 @@ def publish(run: Path, name: str, judgement, provenance: dict, progress: Progres
             raise
         write_json(run / "verdict.json", verdict)
         champion = store.find_champion(name)
-    return SimpleNamespace(
-        candidate=candidate, verdict=verdict["verdict"], champion=champion, champion_metrics=champion_metrics
-    )
+    return SimpleNamespace(candidate=candidate, verdict=verdict["verdict"], champion=champion)
 
 
 def build(name: str, containerize: bool, progress: Progress) -> tuple[str, str | None]:
@@ -228,7 +238,7 @@ def check_request(options: argparse.Namespace, told: dict, progress: Progress):
     """Load the data, hold the options to them, and see that store and engine are there, before any kernel starts."""
     from modeler.contract import class_key, list_classes
     from modeler.data import check_split, load_table, slugify, split_rows, warn_of_leaks
-    from modeler.metrics import check_bounds
+    from modeler.metrics import BUILT_IN_FLOORS, check_bounds
     from modeler.reading import CsvFormat
     from modeler.store import check_writable
 
@@ -249,6 +259,7 @@ def check_request(options: argparse.Namespace, told: dict, progress: Progress):
         among = f"one of {' and '.join(keys)}" if len(keys) == 2 else f"left out: {table.target!r} has not two classes"
         raise UsageError(f"-p positive={positive}: the class looked for must be {among}")
     floors, ceilings = check_bounds(options.min, "--min", classes), check_bounds(options.max, "--max", classes)
+    floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | floors
     check_writable()
     if options.containerize:
         from modeler.bento import check_engine
@@ -269,14 +280,14 @@ def create_run(runs: Path) -> Path:
     return run
 
 
-def describe_result(result: dict, notes: Sequence[str]) -> str:
-    """A retrain's outcome for a person; `notes` say what the data were taken for."""
+def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str:
+    """A retrain's outcome for a person: the gate's checks, those that failed first, and what the data were taken for."""
     name = result["candidate"].partition(":")[0]
     cells = sum(notebook["cells_compared"] for notebook in result["notebooks"])
     scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
     lines = [
         f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
-        *(f"  - {reason}" for reason in result["reasons"]),
+        *(describe_check(check) for check in sorted(checks, key=lambda check: check.passed)),
         *(f"  {'' if number else 'data':10} {note}" for number, note in enumerate(notes)),
         f"  hold-out   {scores or 'not scored'}",
         f"  champion   {result['model'] or 'none'}",
@@ -289,6 +300,12 @@ def describe_result(result: dict, notes: Sequence[str]) -> str:
     if result["model"]:
         lines.append(f"  serve it   bentoml serve{'' if name == 'breast_cancer' else f' --arg model={name}'}")
     return "\n".join(lines)
+
+
+def describe_check(check) -> str:
+    """A check of the gate on one line: its number and its threshold stand in brackets."""
+    number, threshold = ("-" if value is None else f"{value:.4g}" for value in (check.value, check.threshold))
+    return f"  {'passed' if check.passed else 'FAILED':10} {check.name} ({number}, {threshold}): {check.sentence}"
 
 
 def report_error(sentence: str, status: int, arguments: list[str]) -> int:
@@ -335,6 +352,18 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         help="a ceiling for the gate, repeatable: log_loss; mae, rmse",
+    )
+    add(
+        "--promote-if",
+        choices=["not-worse", "better"],
+        default="not-worse",
+        help="the rule against the champion, by the 95 %% interval of the difference in roc_auc or r2: not wholly below "
+        "-0.01, or wholly above 0 (default: not-worse)",
+    )
+    add(
+        "--allow-contract-change",
+        action="store_true",
+        help="promote although callers of the champion would break",
     )
     add(
         "--cell-timeout",

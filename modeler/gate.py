@@ -8,6 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from modeler import ModelerError
+from modeler.champion import (
+    MARGIN,
+    Candidate,
+    compare_on_rows,
+    compare_with_record,
+    describe_other_question,
+    list_breaking_changes,
+)
 from modeler.contract import (
     THRESHOLD,
     check_table,
@@ -22,6 +30,7 @@ from modeler.data import Table, raw_records, split_rows
 from modeler.golden import choose_golden, replay_golden
 from modeler.graph import SAME_ANSWER, Graph, decode_answers, describe_differences, encode_table
 from modeler.metrics import PRIMARY, measure_interval, resample_primary, score_answers
+from modeler.store import CONTRACT, StoredModel, content_version
 
 SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no code of others
@@ -29,7 +38,7 @@ TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: th
 
 @dataclass(frozen=True)
 class Check:
-    """One check with its number, its threshold and a sentence. `value` is None where the check could not be made."""
+    """One check with its number, its threshold and a sentence. `value` is None where nothing was measured."""
 
     name: str
     passed: bool
@@ -40,10 +49,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate found: its checks, and the candidate's metrics on the hold-out where they could be computed."""
+    """What the gate found: its checks, the candidate's metrics on the hold-out where they could be computed, and the
+    champion's on the rows they were compared on, where it answered them."""
 
     checks: list[Check]
     metrics: dict[str, float | None]
+    champion_metrics: dict[str, float | None] | None = None
 
     @property
     def passed(self) -> bool:
@@ -55,7 +66,14 @@ class Judgement:
 
 
 def judge_candidate(
-    run: Path, table: Table, told: dict, floors: dict[str, float], ceilings: dict[str, float]
+    run: Path,
+    table: Table,
+    told: dict,
+    floors: dict[str, float],
+    ceilings: dict[str, float],
+    champion: StoredModel | None = None,
+    promote_if: str = "not-worse",
+    allow_contract_change: bool = False,
 ) -> Judgement:
     """Judge the model in a run's folder on the raw held-out rows, and write golden.json there.
 
@@ -69,19 +87,26 @@ def judge_candidate(
         The parameters the notebooks were given: `holdout`, `split_by`, `positive` and `threshold` are held to.
     floors, ceilings
         Bounds of the metrics, by name.
+    champion
+        The model that the candidate is to replace; None where there is none.
+    promote_if
+        "not-worse": the 95 % interval of the primary metric's difference must not lie wholly below -0.01;
+        "better": it must lie wholly above 0.
+    allow_contract_change
+        Whether callers of the champion may break.
 
     Returns
     -------
     Judgement
         A check that could not be made counts as failed and says why.
     """
-    checks, metrics = [], {}
+    checks, metrics, champion_metrics = [], {}, None
 
     def run_check(name: str, make: Callable[[], list[Check]]) -> None:
         try:
             made = make()
         except Exception as error:  # fail closed, whatever a notebook left behind
-            made = [Check(name, False, None, None, f"{name} could not be checked: {type(error).__name__}: {error}")]
+            made = [Check(name, False, None, None, f"{name} could not be checked: {_explain(error)}")]
         checks.extend(made)
 
     def check_answers() -> list[Check]:
@@ -92,6 +117,12 @@ def judge_candidate(
             _compare_metrics(metrics, read_json(run / "metrics.json")),
             _replay(graph, golden, contract),
         ]
+
+    def check_champion() -> list[Check]:
+        nonlocal champion_metrics
+        candidate = Candidate(content_version(run), contract, table, heldout, records, truth, answers)
+        check, champion_metrics = _challenge_champion(champion, candidate, promote_if, allow_contract_change)
+        return [check]
 
     try:
         contract = read_contract(run / "contract.json")
@@ -104,8 +135,9 @@ def judge_candidate(
         golden = _make_golden(records, expected, truth, contract)
         write_json(run / "golden.json", golden)
     except Exception as error:  # fail closed, as above
-        reason = str(error) if isinstance(error, ModelerError) else f"{type(error).__name__}: {error}"
-        return Judgement([Check("candidate", False, None, None, f"the candidate cannot be judged: {reason}")], {})
+        return Judgement(
+            [Check("candidate", False, None, None, f"the candidate cannot be judged: {_explain(error)}")], {}
+        )
 
     run_check("contract", lambda: [_check_contract(contract, table, heldout, told)])
     run_check("same answers", check_answers)
@@ -116,7 +148,9 @@ def judge_candidate(
                 lambda name=name, bound=bound, sign=sign: [_check_bound(name, metrics.get(name), bound, sign)],
             )
     run_check("better than a dummy", lambda: [_beat_dummy(answers, truth, table, heldout, contract)])
-    return Judgement(checks, metrics)
+    run_check("against the champion", check_champion)
+    run_check("callers of the champion", lambda: [_check_callers(champion, contract, allow_contract_change)])
+    return Judgement(checks, metrics, champion_metrics)
 
 
 def load_estimator(path: Path):
@@ -257,6 +291,70 @@ def _beat_dummy(answers: list[dict], truth: list, table: Table, heldout: np.ndar
     low, high = measure_interval(gains)
     sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
     return Check("better than a dummy", low > 0, low, 0.0, sentence)
+
+
+def _challenge_champion(
+    champion: StoredModel | None, candidate: Candidate, promote_if: str, allowed: bool
+) -> tuple[Check, dict[str, float | None] | None]:
+    """Is the candidate not clearly worse, or clearly better, than the champion? Its check, and the champion's metrics.
+
+    Where `allowed`, a champion that cannot answer today's rows is compared by the score that it was stored with. One of
+    another task or other classes cannot be compared at all; then only "not-worse" can pass.
+    """
+    better = promote_if == "better"
+    name, threshold = ("better than the champion", 0.0) if better else ("not worse than the champion", -MARGIN)
+    if champion is None:
+        return Check(name, True, None, threshold, "there is no champion to compare with"), None
+    if other := describe_other_question(champion.read(CONTRACT), candidate.contract):
+        sentence = f"nothing could be compared with the champion: {other}"
+        if not allowed:
+            sentence += "; --allow-contract-change would promote the candidate all the same"
+        elif better:
+            sentence += "; so it cannot be shown to be better, only --promote-if not-worse would let it pass"
+        else:
+            sentence += "; --allow-contract-change lets the candidate pass all the same"
+        return Check(name, allowed and not better, None, threshold, sentence), None
+    reason = ""
+    try:
+        comparison = compare_on_rows(champion, candidate)
+    except Exception as error:  # fail closed, as above
+        reason = _explain(error)
+        if not allowed:
+            sentence = f"the candidate cannot be compared with the champion: {reason}"
+            hint = "; --allow-contract-change would compare with its recorded score instead"
+            return Check(name, False, None, threshold, sentence + hint), None
+        comparison = compare_with_record(champion, candidate)
+    if candidate.version == champion.version and not reason:
+        return Check(name, True, 0.0, threshold, "the candidate is the champion itself"), comparison.champion_metrics
+    passed = comparison.keeps(promote_if)
+    lies = ("lies" if passed else "does not lie") if better else ("does not lie" if passed else "lies")
+    sentence = (
+        f"{PRIMARY[candidate.contract['task']]} {comparison.ours:.4f} against the champion's {comparison.theirs:.4f} "
+        f"{comparison.basis}: the 95 % interval of the difference, {comparison.low:.4f} to {comparison.high:.4f}, "
+        f"{lies} wholly {'above 0' if better else f'below {-MARGIN:g}'}"
+    )
+    if reason:
+        sentence += f"; the champion could not be asked: {reason}"
+    value = comparison.low if better else comparison.high
+    return Check(name, passed, value, threshold, sentence), comparison.champion_metrics
+
+
+def _check_callers(champion: StoredModel | None, contract: dict, allowed: bool) -> Check:
+    name = "callers of the champion"
+    if champion is None:
+        return Check(name, True, 0.0, 0.0, "there is no champion whose callers could break")
+    changes = list_breaking_changes(champion.read(CONTRACT), contract)
+    sentence = "whoever calls the champion can call the candidate"
+    if changes:
+        listed = "; ".join(changes)
+        sentence = f"callers of the champion would break, which --allow-contract-change allows: {listed}"
+        if not allowed:
+            sentence = f"callers of the champion would break: {listed}. Mend that, or give --allow-contract-change"
+    return Check(name, allowed or not changes, float(len(changes)), 0.0, sentence)
+
+
+def _explain(error: Exception) -> str:
+    return str(error) if isinstance(error, ModelerError) else f"{type(error).__name__}: {error}"
 
 
 def _show(value: float | None) -> str:

@@ -6,7 +6,16 @@ from sklearn import metrics
 
 from modeler import ModelerError, UsageError
 from modeler.graph import decode_answers
-from modeler.metrics import check_bounds, encode_classes, measure_roc_auc, score_answers
+from modeler.metrics import (
+    RESAMPLES,
+    _resample,
+    check_bounds,
+    encode_classes,
+    measure_interval,
+    measure_roc_auc,
+    resample_primary,
+    score_answers,
+)
 
 
 def make_answers(classes, rows=200, seed=0):
@@ -69,6 +78,43 @@ def test_weighted_roc_auc_equals_scikit_learn_with_ties(classes):
         kinds = [1] if len(classes) == 2 else range(len(classes))
         expected = [metrics.roc_auc_score(codes == k, probabilities[:, k], sample_weight=weighting) for k in kinds]
         assert area == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c"]])
+def test_resampled_roc_auc_is_that_of_the_rows_drawn(classes):
+    answers, truth, target, probabilities, codes = make_answers(classes, rows=60)
+    kinds = [1] if len(classes) == 2 else range(len(classes))
+    for weights, area in zip(next(_resample(codes))[:20], resample_primary([answers], truth, target)[0]):
+        drawn = np.repeat(np.arange(60), weights)
+        assert (np.bincount(codes[drawn]) == np.bincount(codes)).all()  # every class keeps its size
+        expected = [metrics.roc_auc_score(codes[drawn] == k, probabilities[drawn, k]) for k in kinds]
+        assert area == pytest.approx(np.mean(expected))
+
+
+def test_resampled_r2_is_that_of_the_rows_drawn_in_fifths():
+    rng = np.random.default_rng(0)
+    truth = 1e4 + rng.normal(size=50)
+    values = truth + rng.normal(size=50)
+    answers = [{"value": value} for value in values]
+    resampled = resample_primary([answers, answers], truth, {"name": "y", "classes": None})
+    assert resampled.shape == (2, RESAMPLES) and np.abs(resampled[0] - resampled[1]).max() < 1e-12
+    fifths = np.argsort(np.argsort(truth)) // 10
+    for weights, r2 in zip(next(_resample(fifths))[:20], resampled[0]):
+        drawn = np.repeat(np.arange(50), weights)
+        assert np.bincount(fifths[drawn]).tolist() == [10] * 5
+        assert r2 == pytest.approx(metrics.r2_score(truth[drawn], values[drawn]))
+
+
+def test_resamples_are_many_seeded_and_different():
+    first, again = (np.concatenate(list(_resample(np.zeros(30), 500))) for _ in range(2))
+    assert (first == again).all() and first.shape == (500, 30)
+    assert len(np.unique(first, axis=0)) == 500 and first.mean(axis=0) == pytest.approx(1, abs=0.25)
+
+
+def test_interval_of_an_undefined_metric_is_refused():
+    assert measure_interval(np.arange(41.0)) == (1.0, 39.0)
+    with pytest.raises(ModelerError, match="undefined on the held-out rows; raise holdout or bring more rows"):
+        measure_interval(np.array([0.5, np.nan]))
 
 
 def test_encode_classes_refuses_what_is_no_class():

@@ -1,6 +1,7 @@
 """The retrain as people run it: one verdict, one right exit status, and a store that only proven models reach."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,12 @@ def test_default_retrain_prints_one_json_object(retrained):
 def test_default_model_finds_the_cancer(retrained):
     _, result = retrained
     assert result["metrics"]["recall:malignant"] >= 0.9 and result["metrics"]["accuracy"] >= 0.93
+
+
+def test_default_model_is_held_to_floors_that_nobody_gave(retrained):
+    verdict = json.loads((retrained[0].runs[0] / "verdict.json").read_text())
+    floors = {check["name"]: check["threshold"] for check in verdict["checks"] if check["name"].startswith("floor")}
+    assert floors == {"floor of accuracy": 0.93, "floor of recall:malignant": 0.9}
 
 
 def test_run_holds_every_file_and_nothing_else(retrained):
@@ -98,8 +105,6 @@ def test_verify_replays_the_golden_rows(retrained):
 
 
 def test_verify_tells_a_difference_row_by_row(retrained, tmp_path):
-    import shutil
-
     first, result = retrained
     project = Project(tmp_path / "copy")
     shutil.copytree(first.store, project.store)
@@ -152,6 +157,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         ),
         (["--data", "infinite.csv", "--target", "y"], 1, "column 'x' is infinite or beyond 3.4e+38 in 1 rows"),
         (["--data", "dates.parquet", "--target", "day"], 1, "target 'day' is a date"),
+        (["--promote-if", "always"], 2, "argument --promote-if: invalid choice: 'always' (choose from"),
         (["--bogus"], 2, "unrecognized arguments: --bogus; `pipeline.py --help` shows what there is"),
         (["--name", "x", "verify", "x"], 2, "--name belongs to the retrain"),
         (["--data", "breast_cancr"], 1, "did you mean 'breast_cancer'?"),
@@ -272,15 +278,52 @@ def test_scaler_outside_the_pipeline_is_rejected(project):
     assert project.stored == []
 
 
-def test_missed_floor_is_rejected_and_the_champion_stays(retrained, tmp_path):
-    first, result = retrained
-    project = Project(tmp_path)
-    project.store = first.store
-    done = project.retrain(*QUICK, "--min", "recall:malignant=0.999")
+@pytest.fixture
+def defended(retrained, project) -> tuple[Project, str]:
+    """A project with a champion in a store of its own, and the champion's tag."""
+    shutil.copytree(retrained[0].store / "models", project.store / "models", symlinks=True)
+    return project, retrained[1]["model"]
+
+
+def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended):
+    project, champion = defended
+    done = project.retrain("-p", "n_estimators=1", "--min", "recall:malignant=0.999", "--min", "accuracy=0.5")
     assert done.returncode == 3, done.stderr
-    assert "rejected" in done.stdout and "recall:malignant 0.9500 is below its floor 0.999" in done.stdout
-    assert f"champion   {result['model']}" in done.stdout
-    assert first.stored == [result["model"]]
+    first, *lines = done.stdout.splitlines()
+    failed = [line for line in lines if line.startswith("  FAILED     ")]
+    assert " rejected in " in first and champion not in first and lines[: len(failed)] == failed
+    assert failed[0].startswith("  FAILED     floor of recall:malignant (0.") and "below its floor 0.999" in failed[0]
+    assert failed[1].startswith("  FAILED     not worse than the champion (-0.")
+    assert "against the champion's 1.0000 on 113 held-out rows that neither trained on" in failed[1]
+    assert "  passed     floor of accuracy (0." in done.stdout and "keeps the floor 0.5" in done.stdout
+    assert f"  champion   {champion}\n" in done.stdout and project.stored == [champion]
+    (run,) = project.runs
+    verdict = json.loads((run / "verdict.json").read_text())
+    assert sorted(path.name for path in run.iterdir()) == FILES and verdict["verdict"] == "rejected"
+    assert [line.partition("): ")[2] for line in failed] == verdict["reasons"]
+
+
+def test_renamed_column_is_refused_by_name_then_allowed(defended):
+    project, champion = defended
+    bunch = load_breast_cancer(as_frame=True)
+    frame = bunch.data.rename(columns={"mean radius": "radius"}).assign(diagnosis=bunch.target_names[bunch.target])
+    frame.to_csv(project.folder / "renamed.csv", index=False)
+    options = ["--data", "renamed.csv", "--target", "diagnosis", "--name", "breast_cancer", *QUICK]
+    done = project.retrain(*options)
+    assert done.returncode == 3, done.stderr
+    assert "'mean radius' is gone and 'radius' is new: renamed?" in done.stdout
+    assert f"champion   {champion}" in done.stdout and project.stored == [champion]
+    done = project.retrain(*options, "--allow-contract-change", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["verdict"], result["champion_metrics"]) == ("promoted", None)
+    assert project.stored == sorted([champion, result["model"]])
+    checks = json.loads((project.runs[1] / "verdict.json").read_text())["checks"]
+    told = {check["name"]: check["sentence"] for check in checks}
+    assert "recorded score of other rows (unpaired)" in told["not worse than the champion"]
+    assert told["callers of the champion"].startswith(
+        "callers of the champion would break, which --allow-contract-change"
+    )
 
 
 def test_failing_cell_is_named_and_the_notebook_kept(project):
