@@ -57,11 +57,36 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
             "rows": int(split_rows(table.frame, eda["holdout"], eda["split_by"]).sum()),
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
-        "git": _describe_git(notebooks[0].parent),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        **describe_surroundings(notebooks[0].parent),
         "packages": _list_packages(notebooks),
     }
+
+
+def describe_surroundings(project: Path) -> dict:
+    """What is not written down in a notebook and yet shapes its result: code, Python and platform."""
+    return {
+        "git": _describe_git(project),
+        "modeler": _hash_package(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def find_version(package: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _hash_package() -> str:
+    """SHA-256 over the modules of this package, as hex digits: its version stays the same from commit to commit."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        content = path.read_bytes()
+        digest.update(json.dumps([path.name, len(content)]).encode() + content)
+    return digest.hexdigest()
 
 
 def _describe_git(folder: Path) -> dict | None:
