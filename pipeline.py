@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(ending, _interrupt)
     try:
         options = parse_options(arguments)
-        return verify(options) if options.command == "verify" else retrain(options)
+        return {None: retrain, "verify": verify, "reproduce": train_again}[options.command](options)
     except KeyboardInterrupt:
         return report_error("interrupted; a run that had begun keeps what there was", INTERRUPTED, arguments)
     except UsageError as error:
@@ -217,6 +217,35 @@ def verify(options: argparse.Namespace) -> int:
     return OK
 
 
+def train_again(options: argparse.Namespace) -> int:
+    """Train a stored model again from what it recorded, in a run of its own, and name what differs. It stores nothing."""
+    started, progress = time.monotonic(), Progress()
+
+    from modeler import reproduce as again
+    from modeler.store import load_model
+
+    recipe = again.read_recipe(load_model(options.model))
+    origins, moved_on = again.compare_origins(recipe, [EDA, TRAIN])
+    run = create_run(ROOT / "runs")
+    progress.say(f"execute    {EDA.name} and {TRAIN.name} of {recipe.model.tag} in {_relative(run)}")
+    writes = {path.name: files for path, files in WRITES.items()}
+    try:
+        with progress:
+            again.train_again(recipe, run, writes, progress)
+    except ModelerError as error:
+        lines = again.format_lines(origins or again.NOTHING_DIFFERS)
+        raise ModelerError("\n".join([f"{recipe.model.tag} cannot be trained again: {error}", *lines])) from None
+    differing = again.compare_models(recipe.model, run)
+    if differing:
+        outcome = f"not reproduced: {' and '.join(differing)} differ{'' if len(differing) > 1 else 's'}"
+        told = differing | again.compare_answers(recipe, run) | (origins or again.NOTHING_DIFFERS)
+    else:
+        outcome, told = "reproduced: the same graph and contract", origins
+    lines = again.format_lines(told | moved_on | {"run": _relative(run)})
+    _print("\n".join([f"{recipe.model.tag} {outcome}, in {time.monotonic() - started:.0f} s", *lines]))
+    return FAILED if differing else OK
+
+
 def collect_parameters(options: argparse.Namespace) -> dict[str, dict]:
     """Every parameter of each notebook, defaults and overrides, typed and checked."""
     known = {path.name: read_parameters(path) for path in (EDA, TRAIN)}
@@ -320,7 +349,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; a mistake raises a UsageError."""
     parser = _Parser(
         prog="pipeline.py",
-        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --image TAG | --url URL",
+        usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --image TAG | --url URL"
+        "\n       pipeline.py reproduce MODEL_TAG",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EPILOG,
@@ -390,6 +420,12 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     where.add_argument("--bento", metavar="TAG", help="in a bento of the local store, run for it")
     where.add_argument("--image", metavar="TAG", help="in an image of the local Docker engine, run for it")
     where.add_argument("--url", metavar="URL", help="at a running service, in every form that a request may have")
+    command = commands.add_parser(
+        "reproduce",
+        help="train a stored model again from what it recorded: the same hash, or what differs",
+        description=train_again.__doc__,
+    )
+    command.add_argument("model", metavar="MODEL_TAG", help="in the store: NAME, NAME:latest or NAME:VERSION")
     options = parser.parse_args(arguments)
     if options.command and arguments[0] != options.command:
         raise UsageError(
@@ -402,7 +438,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 EPILOG = """\
 exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by the
-gate, 130 interrupted; verify: 0 the same, 1 different"""
+gate, 130 interrupted; verify and reproduce: 0 the same, 1 different"""
 
 
 class _Parser(argparse.ArgumentParser):

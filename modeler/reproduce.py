@@ -1,0 +1,239 @@
+"""Training a stored model again from what it recorded, and naming what differs: its origins, the model, its answers."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeler import ModelerError
+from modeler.contract import class_key, read_contract
+from modeler.data import Table, hash_table, load_table, split_rows
+from modeler.graph import Graph, decode_answers, encode_columns
+from modeler.notebooks import Report, execute_notebook
+from modeler.provenance import describe_surroundings, find_version
+from modeler.store import CONTRACT, GRAPH, StoredModel, content_version
+
+CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
+SHOWN = 4  # differences of a contract that are named one by one
+NOTHING_DIFFERS = {
+    "cause": "not in what was recorded: data, notebooks, parameters, packages, code, Python and platform are those of then; "
+    "look for randomness that is not seeded, the environment's variables and another kind of processor"
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a stored model was made from: its provenance, its executed notebooks, and the data as they are today."""
+
+    model: StoredModel
+    provenance: dict
+    notebooks: dict[str, dict]
+    table: Table
+    sha256: str
+
+    @property
+    def parameters(self) -> dict[str, dict]:
+        return self.provenance["parameters"]
+
+
+def read_recipe(model: StoredModel) -> Recipe:
+    """Read what a model recorded, and the data.
+
+    Raises
+    ------
+    ModelerError
+        When the model does not carry provenance and notebooks as a retrain leaves them, or the data are gone or cannot
+        be read.
+    """
+    provenance = model.read("provenance.json")
+    try:
+        notebooks = {name: _read_notebook(model, name) for name in ("eda.ipynb", "train.ipynb")}
+        told = {name: dict(provenance["parameters"][name]) for name in notebooks}["eda.ipynb"]
+        data, target, *_ = (told[name] for name in ("data", "target", "holdout", "split_by"))
+        was = "{rows} rows, {columns} columns and the SHA-256 {sha256}".format(**provenance["data"])
+        _ = dict(provenance["packages"]), dict(provenance["notebooks"])
+        _ = provenance["python"], provenance["platform"], provenance["git"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelerError(
+            f"{model.tag} cannot be trained again: its provenance.json is not that of a retrain "
+            f"({type(error).__name__}: {error}); `python pipeline.py` makes a model anew"
+        ) from None
+    if Path(data).suffix and not Path(data).exists():
+        raise ModelerError(
+            f"{data}, which {model.tag} was trained on, is gone; it had {was}. Put it back there and run again"
+        )
+    try:
+        table = load_table(data, target)
+    except ModelerError as error:
+        raise ModelerError(
+            f"the data of {model.tag}, which had {was}, cannot be read as they were then: {error}"
+        ) from None
+    return Recipe(model, provenance, notebooks, table, hash_table(table.frame))
+
+
+def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Compare what the model recorded with what there is now.
+
+    Parameters
+    ----------
+    project
+        The project's notebooks today. Where one still is what the model was made from, it tells whether the stored one is.
+
+    Returns
+    -------
+    tuple of dict
+        What can make a difference, and what has merely moved on; each a sentence by the name of what differs.
+    """
+    then, now = recipe.provenance, describe_surroundings(project[0].parent)
+    differing, moved_on = {}, {}
+    if recipe.sha256 != then["data"]["sha256"]:
+        rows, columns = recipe.table.frame.shape
+        differing["data"] = (
+            f"{_say(then['data']['rows'], rows)} rows, {_say(then['data']['columns'], columns)} columns, "
+            f"SHA-256 {_say(then['data']['sha256'][:12], recipe.sha256[:12])}"
+        )
+    for path in project:
+        told, ran = recipe.parameters[path.name], recipe.notebooks[path.name]["metadata"]["papermill"]["parameters"]
+        for name in told.keys() | ran.keys():
+            if told.get(name) != ran.get(name):
+                differing[name] = (
+                    f"{told.get(name)!r} in provenance.json, but {path.name} was executed with {ran.get(name)!r}"
+                )
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != then["notebooks"].get(path.name):
+            moved_on[path.name] = "the project's has changed since; the recorded one was executed"
+        elif _list_sources(recipe.notebooks[path.name]) != _list_sources(json.loads(path.read_text("utf-8"))):
+            differing[path.name] = "altered in the store: its cells are not those of the notebook that was recorded"
+    for name, version in then["packages"].items():
+        if version != (found := find_version(name)):
+            differing[name] = f"{version} then, {found or 'not installed'} now"
+    for name in ("python", "platform"):
+        if then[name] != now[name]:
+            differing[name] = _say(then[name], now[name])
+    known_by = "modeler" if "modeler" in then else "git"  # earlier models have no hash of the package
+    if then[known_by] != now[known_by]:
+        differing["modeler"] = f"its code, at {_say(_show_commit(then['git']), _show_commit(now['git']))}"
+    return differing, moved_on
+
+
+def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], report: Report) -> None:
+    """Execute the notebooks that the model carries, with the parameters it recorded, in a run's folder.
+
+    Once is enough: that they give the same twice was proven before the model was stored.
+
+    Parameters
+    ----------
+    writes
+        The files that each notebook must leave, by its name.
+    """
+    for name in recipe.notebooks:
+        execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)
+
+
+def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
+    """Name which of graph and contract differs between a stored model and a run's, and how; empty for the same hash."""
+    if content_version(run) == model.version:
+        return {}
+    differing = {}
+    graphs = [(folder / GRAPH).read_bytes() for folder in (model.path, run)]
+    if graphs[0] != graphs[1]:
+        differing["graph"] = f"{_say(*map(len, graphs))} bytes"
+    contracts = [_flatten(read_contract(folder / CONTRACT)) for folder in (model.path, run)]
+    if (model.path / CONTRACT).read_bytes() != (run / CONTRACT).read_bytes():
+        differing["contract"] = _compare_contracts(*contracts)
+    return differing
+
+
+def compare_answers(recipe: Recipe, run: Path) -> dict[str, str]:
+    """Say how far apart the answers of the stored graph and of the run's are.
+
+    Both answer the rows of today's data that are held out, and, where the data differ, also the golden rows of then.
+    """
+    graphs = [Graph(folder / GRAPH, read_contract(folder / CONTRACT)) for folder in (recipe.model.path, run)]
+    told, frame = recipe.parameters["eda.ipynb"], recipe.table.frame
+
+    def answer_heldout(graph: Graph) -> list[dict]:
+        rows = frame[split_rows(frame, told["holdout"], told["split_by"])]
+        return decode_answers(graph.run(encode_columns(rows, graph.contract)), graph.contract)
+
+    def answer_golden(graph: Graph) -> list[dict]:
+        return graph.answer(recipe.model.read("golden.json")["rows"])
+
+    apart = {"held-out rows": _measure_distance(answer_heldout, *graphs)}
+    if recipe.sha256 != recipe.provenance["data"]["sha256"]:
+        apart["golden rows"] = _measure_distance(answer_golden, *graphs)
+    return apart
+
+
+def format_lines(named: dict[str, str]) -> list[str]:
+    """Lines for a person, the names in one column."""
+    return [f"  {name:<14} {sentence}" for name, sentence in named.items()]
+
+
+def _read_notebook(model: StoredModel, name: str) -> dict:
+    """An executed notebook that a model carries; its cells and the parameters papermill noted are there."""
+    try:
+        notebook = json.loads((model.path / name).read_text("utf-8"))
+        _ = dict(notebook["metadata"]["papermill"]["parameters"]), _list_sources(notebook)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelerError(
+            f"{model.tag} cannot be trained again: it carries no {name} that a retrain executed; "
+            "`python pipeline.py` makes a model anew"
+        ) from None
+    return notebook
+
+
+def _list_sources(notebook: dict) -> list[tuple[str, str]]:
+    """Kind and source of every cell but the one that papermill adds."""
+    return [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in notebook["cells"]
+        if "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def _flatten(contract: dict) -> dict[str, object]:
+    """A contract's values by names such as "rows", "threshold of target" and "min of mean radius"."""
+    flat = {"order of the columns": [feature["name"] for feature in contract["features"]]}
+    parts = [(f" of {feature['name']}", feature) for feature in contract["features"]]
+    parts += [(f" of {name}", part) for name, part in contract.items() if isinstance(part, dict)]
+    parts += [("", {name: part for name, part in contract.items() if not isinstance(part, dict | list)})]
+    for of, part in reversed(parts):
+        flat |= {f"{name}{of}": value for name, value in part.items()}
+    return flat
+
+
+def _compare_contracts(then: dict, now: dict) -> str:
+    differing = [name for name in then | now if (name in then, then.get(name)) != (name in now, now.get(name))]
+    shown = [f"{name} {_say(*(json.dumps(side.get(name))[:40] for side in (then, now)))}" for name in differing[:SHOWN]]
+    more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
+    return "; ".join(shown + more) or "the same content, written otherwise"
+
+
+def _measure_distance(answer: Callable[[Graph], list[dict]], then: Graph, now: Graph) -> str:
+    if then.contract["task"] != now.contract["task"]:
+        return f"a {_say(then.contract['task'], now.contract['task'])}"
+    try:
+        pairs = list(zip(answer(then), answer(now), strict=True))
+    except (ModelerError, KeyError, TypeError, ValueError) as error:
+        return f"not answered by both: {type(error).__name__}: {error}"
+    if not then.contract["target"]["classes"]:
+        largest = max(abs(theirs["value"] - ours["value"]) for theirs, ours in pairs)
+        return f"{len(pairs)}, largest difference of a value {largest:.2g}"
+    largest = max(
+        abs(theirs["probabilities"].get(key, 0) - ours["probabilities"].get(key, 0))
+        for theirs, ours in pairs
+        for key in theirs["probabilities"] | ours["probabilities"]
+    )
+    labels = sum(class_key(theirs["label"]) != class_key(ours["label"]) for theirs, ours in pairs)
+    return f"{len(pairs)}, largest difference of a probability {largest:.2g}, {labels} labels differ"
+
+
+def _say(then, now) -> str:
+    return f"{then}" if then == now else f"{then} then, {now} now"
+
+
+def _show_commit(git: dict | None) -> str:
+    if not git:
+        return "no commit"
+    return f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}"
