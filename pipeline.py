@@ -226,6 +226,7 @@ def train_again(options: argparse.Namespace) -> int:
 
     recipe = again.read_recipe(load_model(options.model))
     origins, moved_on = again.compare_origins(recipe, [EDA, TRAIN])
+    causes = origins or again.NOTHING_DIFFERS
     run = create_run(ROOT / "runs")
     progress.say(f"execute    {EDA.name} and {TRAIN.name} of {recipe.model.tag} in {_relative(run)}")
     writes = {path.name: files for path, files in WRITES.items()}
@@ -233,12 +234,12 @@ def train_again(options: argparse.Namespace) -> int:
         with progress:
             again.train_again(recipe, run, writes, progress)
     except ModelerError as error:
-        lines = again.format_lines(origins or again.NOTHING_DIFFERS)
-        raise ModelerError("\n".join([f"{recipe.model.tag} cannot be trained again: {error}", *lines])) from None
+        lines = [f"{recipe.model.tag} cannot be trained again: {error}", *again.format_lines(causes)]
+        raise ModelerError("\n".join(lines)) from None
     differing = again.compare_models(recipe.model, run)
     if differing:
         outcome = f"not reproduced: {' and '.join(differing)} differ{'' if len(differing) > 1 else 's'}"
-        told = differing | again.compare_answers(recipe, run) | (origins or again.NOTHING_DIFFERS)
+        told = differing | again.find_first_output(recipe, run) | again.compare_answers(recipe, run) | causes
     else:
         outcome, told = "reproduced: the same graph and contract", origins
     lines = again.format_lines(told | moved_on | {"run": _relative(run)})

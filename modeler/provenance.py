@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def find_version(package: str) -> str | None:
         return None
 
 
+def find_notebook(path: Path, sha256: str, git: dict | None) -> str | None:
+    """The text of a notebook as it stood when it had a hash: today's file, or that of the commit; None where neither has."""
+    candidates = [path.read_bytes()] if path.exists() else []
+    if git and re.fullmatch("[0-9a-f]+", git["commit"]):
+        try:
+            candidates.append(_run_git(path.parent, "show", f"{git['commit']}:./{path.name}"))
+        except (OSError, subprocess.SubprocessError):
+            pass  # no checkout, or one without this commit
+    return next((text.decode() for text in candidates if hashlib.sha256(text).hexdigest() == sha256), None)
+
+
 def _hash_package() -> str:
     """SHA-256 over the modules of this package, as hex digits: its version stays the same from commit to commit."""
     digest = hashlib.sha256()
@@ -91,16 +103,15 @@ def _hash_package() -> str:
 
 def _describe_git(folder: Path) -> dict | None:
     """The commit and whether files differ from it; None outside a git checkout."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30
-        ).stdout.strip()
-
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ":/"))}
+        commit, changes = _run_git(folder, "rev-parse", "HEAD"), _run_git(folder, "status", "--porcelain", "--", ":/")
     except (OSError, subprocess.SubprocessError):
         return None
+    return {"commit": commit.decode().strip(), "dirty": bool(changes.strip())}
+
+
+def _run_git(folder: Path, *words: str) -> bytes:
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=30).stdout
 
 
 def _list_packages(notebooks: list[Path]) -> dict[str, str]:

@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
+
 from modeler import ModelerError
 from modeler.contract import class_key, read_contract
 from modeler.data import Table, hash_table, load_table, split_rows
 from modeler.graph import Graph, decode_answers, encode_columns
 from modeler.notebooks import Report, execute_notebook
-from modeler.provenance import describe_surroundings, find_version
+from modeler.provenance import describe_surroundings, find_notebook, find_version
 from modeler.store import CONTRACT, GRAPH, StoredModel, content_version
 
 CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
+INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
 SHOWN = 4  # differences of a contract that are named one by one
 NOTHING_DIFFERS = {
-    "cause": "not in what was recorded: data, notebooks, parameters, packages, code, Python and platform are those of then; "
+    "cause": "not in what was recorded: data, parameters, packages, code, Python and platform are those of then; "
     "look for randomness that is not seeded, the environment's variables and another kind of processor"
 }
 
@@ -28,7 +31,7 @@ class Recipe:
 
     model: StoredModel
     provenance: dict
-    notebooks: dict[str, dict]
+    notebooks: dict[str, nbformat.NotebookNode]
     table: Table
     sha256: str
 
@@ -51,6 +54,7 @@ def read_recipe(model: StoredModel) -> Recipe:
         notebooks = {name: _read_notebook(model, name) for name in ("eda.ipynb", "train.ipynb")}
         told = {name: dict(provenance["parameters"][name]) for name in notebooks}["eda.ipynb"]
         data, target, *_ = (told[name] for name in ("data", "target", "holdout", "split_by"))
+        is_gone = Path(data).suffix and not Path(data).exists()
         was = "{rows} rows, {columns} columns and the SHA-256 {sha256}".format(**provenance["data"])
         _ = dict(provenance["packages"]), dict(provenance["notebooks"])
         _ = provenance["python"], provenance["platform"], provenance["git"]
@@ -59,7 +63,7 @@ def read_recipe(model: StoredModel) -> Recipe:
             f"{model.tag} cannot be trained again: its provenance.json is not that of a retrain "
             f"({type(error).__name__}: {error}); `python pipeline.py` makes a model anew"
         ) from None
-    if Path(data).suffix and not Path(data).exists():
+    if is_gone:
         raise ModelerError(
             f"{data}, which {model.tag} was trained on, is gone; it had {was}. Put it back there and run again"
         )
@@ -78,7 +82,8 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
     Parameters
     ----------
     project
-        The project's notebooks today. Where one still is what the model was made from, it tells whether the stored one is.
+        The project's notebooks today. Where one, or that of the commit, is what the model was made from, it tells
+        whether the stored one is.
 
     Returns
     -------
@@ -90,20 +95,22 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
     if recipe.sha256 != then["data"]["sha256"]:
         rows, columns = recipe.table.frame.shape
         differing["data"] = (
-            f"{_say(then['data']['rows'], rows)} rows, {_say(then['data']['columns'], columns)} columns, "
-            f"SHA-256 {_say(then['data']['sha256'][:12], recipe.sha256[:12])}"
+            f"SHA-256 {_say(then['data']['sha256'][:12], recipe.sha256[:12])}; "
+            f"{_say(then['data']['rows'], rows, ' rows')}; {_say(then['data']['columns'], columns, ' columns')}"
         )
     for path in project:
-        told, ran = recipe.parameters[path.name], recipe.notebooks[path.name]["metadata"]["papermill"]["parameters"]
+        told, ran = recipe.parameters[path.name], recipe.notebooks[path.name].metadata.papermill.parameters
         for name in told.keys() | ran.keys():
             if told.get(name) != ran.get(name):
                 differing[name] = (
                     f"{told.get(name)!r} in provenance.json, but {path.name} was executed with {ran.get(name)!r}"
                 )
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != then["notebooks"].get(path.name):
-            moved_on[path.name] = "the project's has changed since; the recorded one was executed"
-        elif _list_sources(recipe.notebooks[path.name]) != _list_sources(json.loads(path.read_text("utf-8"))):
+        sha256 = then["notebooks"].get(path.name)
+        original = find_notebook(path, sha256, then["git"])
+        if original and _list_sources(nbformat.reads(original, 4)) != _list_sources(recipe.notebooks[path.name]):
             differing[path.name] = "altered in the store: its cells are not those of the notebook that was recorded"
+        elif not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            moved_on[path.name] = "the project's has changed since; the one that the model carries was executed"
     for name, version in then["packages"].items():
         if version != (found := find_version(name)):
             differing[name] = f"{version} then, {found or 'not installed'} now"
@@ -134,14 +141,23 @@ def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
     """Name which of graph and contract differs between a stored model and a run's, and how; empty for the same hash."""
     if content_version(run) == model.version:
         return {}
-    differing = {}
-    graphs = [(folder / GRAPH).read_bytes() for folder in (model.path, run)]
-    if graphs[0] != graphs[1]:
-        differing["graph"] = f"{_say(*map(len, graphs))} bytes"
-    contracts = [_flatten(read_contract(folder / CONTRACT)) for folder in (model.path, run)]
-    if (model.path / CONTRACT).read_bytes() != (run / CONTRACT).read_bytes():
-        differing["contract"] = _compare_contracts(*contracts)
+    sides = (model.path, run)
+    graphs = [hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()[:12] for folder in sides]
+    contracts = [(folder / CONTRACT).read_bytes() for folder in sides]
+    differing = {} if graphs[0] == graphs[1] else {"graph": f"SHA-256 {_say(*graphs)}"}
+    if contracts[0] != contracts[1]:
+        differing["contract"] = _compare_contracts(*(read_contract(folder / CONTRACT) for folder in sides))
     return differing
+
+
+def find_first_output(recipe: Recipe, run: Path) -> dict[str, str]:
+    """Name the first cell that shows something else than it did in the stored notebook."""
+    for name, stored in recipe.notebooks.items():
+        again = nbformat.read(run / name, 4)
+        for then, now in zip(_list_outputs(stored), _list_outputs(again)):
+            if then != now:
+                return {"first seen": f"in {name}, cell [{now[0]}], which shows something else"}
+    return {}
 
 
 def compare_answers(recipe: Recipe, run: Path) -> dict[str, str]:
@@ -170,12 +186,13 @@ def format_lines(named: dict[str, str]) -> list[str]:
     return [f"  {name:<14} {sentence}" for name, sentence in named.items()]
 
 
-def _read_notebook(model: StoredModel, name: str) -> dict:
+def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:
     """An executed notebook that a model carries; its cells and the parameters papermill noted are there."""
     try:
-        notebook = json.loads((model.path / name).read_text("utf-8"))
-        _ = dict(notebook["metadata"]["papermill"]["parameters"]), _list_sources(notebook)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notebook = nbformat.read(model.path / name, 4)
+        nbformat.validate(notebook)
+        _ = dict(notebook.metadata.papermill.parameters), notebook.metadata.language_info.name
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError):
         raise ModelerError(
             f"{model.tag} cannot be trained again: it carries no {name} that a retrain executed; "
             "`python pipeline.py` makes a model anew"
@@ -183,54 +200,67 @@ def _read_notebook(model: StoredModel, name: str) -> dict:
     return notebook
 
 
-def _list_sources(notebook: dict) -> list[tuple[str, str]]:
+def _list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     """Kind and source of every cell but the one that papermill adds."""
+    return [(cell.cell_type, cell.source) for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
+
+
+def _list_outputs(notebook: nbformat.NotebookNode) -> list[tuple[int, str, list[dict]]]:
+    """Number, printed text and shown objects of every code cell that a retrain compares."""
     return [
-        (cell["cell_type"], "".join(cell["source"]))
-        for cell in notebook["cells"]
-        if "injected-parameters" not in cell["metadata"].get("tags", [])
+        (
+            cell.execution_count,
+            "".join(output.text for output in cell.outputs if "text" in output),
+            [output.data for output in cell.outputs if "data" in output],
+        )
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not {INJECTED, "nbval-ignore-output"} & {*cell.metadata.get("tags", [])}
     ]
 
 
-def _flatten(contract: dict) -> dict[str, object]:
-    """A contract's values by names such as "rows", "threshold of target" and "min of mean radius"."""
-    flat = {"order of the columns": [feature["name"] for feature in contract["features"]]}
-    parts = [(f" of {feature['name']}", feature) for feature in contract["features"]]
-    parts += [(f" of {name}", part) for name, part in contract.items() if isinstance(part, dict)]
-    parts += [("", {name: part for name, part in contract.items() if not isinstance(part, dict | list)})]
-    for of, part in reversed(parts):
-        flat |= {f"{name}{of}": value for name, value in part.items()}
-    return flat
-
-
 def _compare_contracts(then: dict, now: dict) -> str:
-    differing = [name for name in then | now if (name in then, then.get(name)) != (name in now, now.get(name))]
-    shown = [f"{name} {_say(*(json.dumps(side.get(name))[:40] for side in (then, now)))}" for name in differing[:SHOWN]]
+    """Name the values that differ, such as "rows", "threshold of target" and "min of mean radius"."""
+    features = [{feature["name"]: feature for feature in contract["features"]} for contract in (then, now)]
+    differing = [f"column {name} only then" for name in features[0] if name not in features[1]]
+    differing += [f"column {name} only now" for name in features[1] if name not in features[0]]
+    if not differing and [*features[0]] != [*features[1]]:
+        differing = ["order of the columns"]
+    parts = [("", then, now)]
+    parts += [(f" of {name}", then[name], now.get(name) or {}) for name in then if isinstance(then[name], dict)]
+    parts += [(f" of {name}", features[0][name], features[1][name]) for name in features[0] if name in features[1]]
+    for of, ours, theirs in parts:
+        for name in ours | theirs:
+            pair = ours.get(name), theirs.get(name)
+            if pair[0] != pair[1] and not isinstance(pair[0], dict) and name != "features":
+                differing.append(f"{name}{of} {_say(*(json.dumps(value, ensure_ascii=False) for value in pair))}")
     more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
-    return "; ".join(shown + more) or "the same content, written otherwise"
+    return "; ".join(differing[:SHOWN] + more) or "the same content, written otherwise"
 
 
 def _measure_distance(answer: Callable[[Graph], list[dict]], then: Graph, now: Graph) -> str:
-    if then.contract["task"] != now.contract["task"]:
-        return f"a {_say(then.contract['task'], now.contract['task'])}"
     try:
         pairs = list(zip(answer(then), answer(now), strict=True))
-    except (ModelerError, KeyError, TypeError, ValueError) as error:
-        return f"not answered by both: {type(error).__name__}: {error}"
+    except Exception as error:  # onnxruntime's errors share no base class below it
+        what = f"there is no column {error}" if isinstance(error, KeyError) else f"{error}"
+        return f"cannot be answered by both: {what}"
+    if not pairs:
+        return "none"
+    if then.contract["task"] != now.contract["task"]:
+        return f"{len(pairs)}, answered by a {_say(then.contract['task'], now.contract['task'])}"
     if not then.contract["target"]["classes"]:
         largest = max(abs(theirs["value"] - ours["value"]) for theirs, ours in pairs)
-        return f"{len(pairs)}, largest difference of a value {largest:.2g}"
+        return f"{len(pairs)}, their values at most {largest:.2g} apart"
     largest = max(
         abs(theirs["probabilities"].get(key, 0) - ours["probabilities"].get(key, 0))
         for theirs, ours in pairs
         for key in theirs["probabilities"] | ours["probabilities"]
     )
     labels = sum(class_key(theirs["label"]) != class_key(ours["label"]) for theirs, ours in pairs)
-    return f"{len(pairs)}, largest difference of a probability {largest:.2g}, {labels} labels differ"
+    return f"{len(pairs)}, their probabilities at most {largest:.2g} apart, {labels} with another label"
 
 
-def _say(then, now) -> str:
-    return f"{then}" if then == now else f"{then} then, {now} now"
+def _say(then, now, unit: str = "") -> str:
+    return f"{then}{unit}" if then == now else f"{then}{unit} then, {now} now"
 
 
 def _show_commit(git: dict | None) -> str:
