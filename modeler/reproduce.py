@@ -249,14 +249,18 @@ def _measure_distance(answer: Callable[[Graph], list[dict]], then: Graph, now: G
         return f"{len(pairs)}, answered by a {_say(then.contract['task'], now.contract['task'])}"
     if not then.contract["target"]["classes"]:
         largest = max(abs(theirs["value"] - ours["value"]) for theirs, ours in pairs)
-        return f"{len(pairs)}, their values at most {largest:.2g} apart"
+        return f"{len(pairs)}, their values at most {_round(largest)} apart"
     largest = max(
         abs(theirs["probabilities"].get(key, 0) - ours["probabilities"].get(key, 0))
         for theirs, ours in pairs
         for key in theirs["probabilities"] | ours["probabilities"]
     )
     labels = sum(class_key(theirs["label"]) != class_key(ours["label"]) for theirs, ours in pairs)
-    return f"{len(pairs)}, their probabilities at most {largest:.2g} apart, {labels} with another label"
+    return f"{len(pairs)}, their probabilities at most {_round(largest)} apart, {labels} with another label"
+
+
+def _round(distance: float) -> str:
+    return f"{float(f'{distance:.2g}'):g}"
 
 
 def _say(then, now, unit: str = "") -> str:

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from modeler import ModelerError
 from modeler.contract import derive_contract, write_json
-from modeler.data import Table, load_table
+from modeler.data import Table, load_table, split_rows
 from modeler.graph import convert_pipeline, encode_table
 from modeler.reproduce import Recipe, compare_answers, compare_models, compare_origins, find_first_output, read_recipe
 from modeler.store import StoredModel, content_version
@@ -165,6 +165,11 @@ def test_mistake_is_answered_with_one_sentence(project, words, status, sentence)
     assert sentence in done.stderr and done.stderr.count("\n") == 1 and not project.runs
 
 
+def lose_sources(notebook):
+    for cell in notebook["cells"]:
+        del cell["source"]
+
+
 def write(content):
     return lambda path: path.write_text(content)
 
@@ -178,6 +183,7 @@ def write(content):
         ("train.ipynb", lambda path: path.unlink(), "it carries no train.ipynb that a retrain executed"),
         ("eda.ipynb", write("{"), "it carries no eda.ipynb that a retrain executed"),
         ("eda.ipynb", write("[]"), "it carries no eda.ipynb that a retrain executed"),
+        ("eda.ipynb", lambda path: edit_json(path, lose_sources), "it carries no eda.ipynb that a retrain executed"),
         ("eda.ipynb", write('{"cells": []}'), "it carries no eda.ipynb that a retrain executed"),
     ],
 )
@@ -288,12 +294,16 @@ def test_values_of_a_regression_are_told_apart(tmp_path):
     contract = derive_contract(table, table.frame, min_association=0.5, holdout=0.2)
     X = encode_table(table.frame, contract)
     folders = tmp_path / "then", tmp_path / "now"
+    predictions = []
     for folder, alpha in zip(folders, (1e4, 1e6)):
         write_json(folder / "contract.json", contract)
         fitted = Pipeline([("model", Ridge(alpha=alpha))]).fit(X, table.frame["mean area"])
+        predictions.append(fitted.predict(X[split_rows(table.frame, 0.2)]))
         (folder / "model.onnx").write_bytes(convert_pipeline(fitted, X))
     told = {"parameters": {"eda.ipynb": {"holdout": 0.2, "split_by": ""}}, "data": {"sha256": ""}}
     (folders[0] / "golden.json").write_text('{"rows": [{}]}')
     apart = compare_answers(Recipe(StoredModel("a:b", folders[0]), told, {}, table, "0"), folders[1])
-    assert re.match(r"\d+, their values at most \d+(\.\d+)? apart$", apart["held-out rows"])
+    rows, largest = re.fullmatch(r"(\d+), their values at most ([\d.]+) apart", apart["held-out rows"]).groups()
+    assert int(rows) == len(predictions[0])
+    assert float(largest) == pytest.approx(abs(predictions[0] - predictions[1]).max(), rel=0.05)
     assert apart["golden rows"] == "cannot be answered by both: there is no column 'mean radius'"
