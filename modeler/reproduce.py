@@ -14,6 +14,7 @@ from modeler.data import Table, hash_table, load_table, split_rows
 from modeler.graph import Graph, decode_answers, encode_columns
 from modeler.notebooks import Report, execute_notebook
 from modeler.provenance import describe_surroundings, find_notebook, find_version
+from modeler.reading import CsvFormat
 from modeler.store import CONTRACT, GRAPH, StoredModel, content_version
 
 CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
@@ -68,7 +69,7 @@ def read_recipe(model: StoredModel) -> Recipe:
             f"{data}, which {model.tag} was trained on, is gone; it had {was}. Put it back there and run again"
         )
     try:
-        table = load_table(data, target)
+        table = load_table(data, target, told.get("task", "auto"), CsvFormat.from_parameters(told))
     except ModelerError as error:
         raise ModelerError(
             f"the data of {model.tag}, which had {was}, cannot be read as they were then: {error}"

@@ -127,7 +127,7 @@ def test_failing_cell_is_told_with_what_differs(stored):
     done = project.retrain("reproduce", model.tag)
     assert done.returncode == 1 and not done.stdout
     told = done.stderr.partition("pipeline.py: ")[2]
-    assert told.startswith(f"{model.tag} cannot be trained again: eda.ipynb, cell [1] of 22, failed:")
+    assert told.startswith(f"{model.tag} cannot be trained again: eda.ipynb, cell [1] of ")
     assert "No module named 'nothing_of_that_name'" in told
     assert "\n  cause          not in what was recorded: data, parameters, packages" in told
 
@@ -199,6 +199,17 @@ def test_notebook_that_was_never_executed_is_told(stored):
     shutil.copy(project.folder / "notebooks" / "train.ipynb", model.path)
     with pytest.raises(ModelerError, match="it carries no train.ipynb that a retrain executed"):
         read_recipe(model)
+
+
+def test_file_is_read_as_it_was_told_then(stored):
+    """Without the separator these lines are of three columns, and without the task the target is a number."""
+    project, model = stored
+    file = project.folder / "lines.csv"
+    file.write_text("a;b;c|y\n" + "".join(f"{i};{i % 7};{i % 5}|{i}\n" for i in range(60)))
+    told = {"data": str(file), "target": "y", "separator": "pipe", "task": "classification"}
+    edit_json(model.path / "provenance.json", lambda then: then["parameters"]["eda.ipynb"].update(told))
+    table = read_recipe(model).table
+    assert [*table.frame] == ["a;b;c", "y"] and table.task == "classification"
 
 
 # --- what differs, told part by part
