@@ -191,7 +191,19 @@ def group(contract):
     contract["holdout"] = {"share": 0.5, "split_by": "mean texture"}
 
 
-@pytest.mark.parametrize(("change", "rule"), [(share, (0.1, "")), (group, (0.5, "mean texture"))])
+def added(contract):
+    contract["features"].append(contract["features"][0] | {"name": "weight", "used": False, "reason": "constant"})
+
+
+def group_others(contract):
+    group(contract)
+    added(contract)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [(share, (0.1, "")), (group, (0.5, "mean texture")), (group_others, (0.5, "mean texture"))],
+)
 def test_champion_that_dealt_otherwise_is_asked_for_the_rows_held_out_by_both(run, stored, table, change, rule):
     edit(stored, change)
     refit(run, table, n_estimators=50)
@@ -215,16 +227,17 @@ def test_too_few_rows_have_failed(run, stored, table, rule, told):
     assert "bring more rows, keep holdout and --split-by as the champion had them" in check.sentence
 
 
-def added(contract):
-    contract["features"].append(contract["features"][0] | {"name": "weight", "used": False, "reason": "constant"})
-
-
 def other_kind(contract):
     unused = next(feature for feature in contract["features"] if not feature["used"])
     unused["type"] = "category"
 
 
-@pytest.mark.parametrize("change", [added, other_kind])
+def group_by_a_lost_column(contract):
+    added(contract)
+    contract["holdout"]["split_by"] = "weight"
+
+
+@pytest.mark.parametrize("change", [added, other_kind, group_by_a_lost_column])
 def test_changed_columns_favour_the_champion_and_the_verdict_says_so(run, stored, table, change):
     edit(stored, change)
     sentence = against(judge(run, table, as_champion(stored))).sentence
@@ -290,12 +303,22 @@ def test_champion_without_a_readable_contract_fails_whatever_is_allowed(run, sto
         assert all("could not be checked" in reason for reason in judgement.reasons)
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"roc_auc": null}', '{"roc_auc": NaN}', "[]"])
-def test_champion_without_a_recorded_score_fails_where_it_is_needed(run, stored, table, content):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "has no readable metrics.json"),
+        ("{}", "has no recorded roc_auc"),
+        ('{"roc_auc": null}', "has no recorded roc_auc"),
+        ('{"roc_auc": NaN}', "has no readable metrics.json"),
+        ("[]", "could not be checked"),
+    ],
+)
+def test_champion_without_a_recorded_score_fails_where_it_is_needed(run, stored, table, content, told):
     champion = as_champion(stored)
     damage(stored)
     (stored / "metrics.json").write_text(content)
-    assert not against(judge(run, table, champion, allow_contract_change=True)).passed
+    check = against(judge(run, table, champion, allow_contract_change=True))
+    assert not check.passed and told in check.sentence
 
 
 def lose(contract):
@@ -337,17 +360,22 @@ def regress(contract):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "told", "named"),
     [
-        (drop_class, 'class "unsure" is gone'),
-        (regress, "the task was regression and is classification; the target was 'age' and is 'diagnosis'"),
+        (drop_class, 'the champion\'s classes are "benign", "malignant", "unsure"', 'class "unsure" is gone'),
+        (
+            regress,
+            "the champion's task is regression, the candidate's is classification",
+            "the task was regression and is classification; the target was 'age' and is 'diagnosis'",
+        ),
     ],
 )
-def test_champion_of_another_question_cannot_be_compared_and_that_is_said(run, stored, table, change, named):
+def test_champion_of_another_question_cannot_be_compared_and_that_is_said(run, stored, table, change, told, named):
     edit(stored, change)
     champion = as_champion(stored)
     judgement = judge(run, table, champion)
-    assert not against(judgement).passed and "--allow-contract-change would promote" in against(judgement).sentence
+    assert not against(judgement).passed and told in against(judgement).sentence
+    assert "--allow-contract-change would promote" in against(judgement).sentence
     assert not callers(judgement).passed and named in callers(judgement).sentence
     allowed = judge(run, table, champion, allow_contract_change=True)
     assert allowed.passed and "nothing could be compared with the champion" in against(allowed).sentence
