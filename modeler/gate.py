@@ -120,7 +120,7 @@ def judge_candidate(
 
     def check_champion() -> list[Check]:
         nonlocal champion_metrics
-        candidate = Candidate(content_version(run), contract, table, heldout, records, truth, answers)
+        candidate = Candidate(version, contract, table, heldout, records, truth, answers)
         check, champion_metrics = _challenge_champion(champion, candidate, promote_if, allow_contract_change)
         return [check]
 
@@ -128,7 +128,7 @@ def judge_candidate(
         contract = read_contract(run / "contract.json")
         heldout = _deal_rows(table, contract, told)
         graph = Graph(run / "model.onnx", contract)
-        estimator = load_estimator(run / "model.skops")
+        version, estimator = content_version(run), load_estimator(run / "model.skops")
         rows = table.frame[heldout]
         truth, records = rows[table.target].tolist(), raw_records(rows.drop(columns=table.target))
         answers, expected = graph.answer(records), answer_with_estimator(estimator, rows, contract)
@@ -149,7 +149,7 @@ def judge_candidate(
             )
     run_check("better than a dummy", lambda: [_beat_dummy(answers, truth, table, heldout, contract)])
     run_check("against the champion", check_champion)
-    run_check("callers of the champion", lambda: [_check_callers(champion, contract, allow_contract_change)])
+    run_check("callers of the champion", lambda: [_check_callers(champion, version, contract, allow_contract_change)])
     return Judgement(checks, metrics, champion_metrics)
 
 
@@ -305,6 +305,9 @@ def _challenge_champion(
     name, threshold = ("better than the champion", 0.0) if better else ("not worse than the champion", -MARGIN)
     if champion is None:
         return Check(name, True, None, threshold, "there is no champion to compare with"), None
+    if candidate.version == champion.version:  # which may be damaged: then the candidate mends it
+        metrics = score_answers(candidate.answers, candidate.truth, candidate.contract["target"])
+        return Check(name, True, 0.0, threshold, "the candidate is the champion itself"), metrics
     if other := describe_other_question(champion.read(CONTRACT), candidate.contract):
         sentence = f"nothing could be compared with the champion: {other}"
         if not allowed:
@@ -324,8 +327,6 @@ def _challenge_champion(
             hint = "; --allow-contract-change would compare with its recorded score instead"
             return Check(name, False, None, threshold, sentence + hint), None
         comparison = compare_with_record(champion, candidate)
-    if candidate.version == champion.version and not reason:
-        return Check(name, True, 0.0, threshold, "the candidate is the champion itself"), comparison.champion_metrics
     passed = comparison.keeps(promote_if)
     lies = ("lies" if passed else "does not lie") if better else ("does not lie" if passed else "lies")
     sentence = (
@@ -339,10 +340,12 @@ def _challenge_champion(
     return Check(name, passed, value, threshold, sentence), comparison.champion_metrics
 
 
-def _check_callers(champion: StoredModel | None, contract: dict, allowed: bool) -> Check:
+def _check_callers(champion: StoredModel | None, version: str, contract: dict, allowed: bool) -> Check:
     name = "callers of the champion"
     if champion is None:
         return Check(name, True, 0.0, 0.0, "there is no champion whose callers could break")
+    if champion.version == version:
+        return Check(name, True, 0.0, 0.0, "the candidate is the champion itself")
     changes = list_breaking_changes(champion.read(CONTRACT), contract)
     sentence = "whoever calls the champion can call the candidate"
     if changes:

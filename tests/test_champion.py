@@ -269,6 +269,19 @@ def remove(folder):
     (folder / "model.onnx").unlink()
 
 
+def alter(contract):
+    """Make another version of it."""
+    contract["target"]["threshold"] = 0.4
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "contract.json", "metrics.json"])
+def test_candidate_that_is_the_damaged_champion_passes_to_mend_it(run, stored, table, name):
+    champion = as_champion(stored)
+    (stored / name).write_text("{")
+    judgement = judge(run, table, champion, promote_if="better")
+    assert judgement.passed and judgement.champion_metrics == judgement.metrics
+
+
 @pytest.mark.parametrize(
     ("harm", "told"), [(damage, "was changed after it was stored"), (remove, "is damaged: No such file")]
 )
@@ -294,6 +307,7 @@ def test_recorded_score_is_a_bar_too(run, stored, table):
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
 def test_champion_without_a_readable_contract_fails_whatever_is_allowed(run, stored, table, content):
+    edit(stored, alter)
     champion = as_champion(stored)
     (stored / "contract.json").write_text(content)
     for allowed in (False, True):
@@ -314,6 +328,7 @@ def test_champion_without_a_readable_contract_fails_whatever_is_allowed(run, sto
     ],
 )
 def test_champion_without_a_recorded_score_fails_where_it_is_needed(run, stored, table, content, told):
+    edit(stored, alter)
     champion = as_champion(stored)
     damage(stored)
     (stored / "metrics.json").write_text(content)
