@@ -101,9 +101,9 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
         )
     for path in project:
         told, ran = recipe.parameters[path.name], recipe.notebooks[path.name].metadata.papermill.parameters
-        for name in told.keys() | ran.keys():
+        for name in told | ran:
             if told.get(name) != ran.get(name):
-                differing[name] = (
+                differing[f"-p {name}"] = (
                     f"{told.get(name)!r} in provenance.json, but {path.name} was executed with {ran.get(name)!r}"
                 )
         sha256 = then["notebooks"].get(path.name)
@@ -120,7 +120,7 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
             differing[name] = _say(then[name], now[name])
     known_by = "modeler" if "modeler" in then else "git"  # earlier models have no hash of the package
     if then[known_by] != now[known_by]:
-        differing["modeler"] = f"its code, at {_say(_show_commit(then['git']), _show_commit(now['git']))}"
+        differing["modeler"] = f"its code was changed, {_say(_show_commit(then['git']), _show_commit(now['git']))}"
     return differing, moved_on
 
 

@@ -99,7 +99,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     told = read_lines(done.stdout)
     assert told.keys() == {
-        "model", "graph", "contract", "first seen", "held-out rows", "golden rows", "data", "estimator", "threshold", "run",
+        "model", "graph", "contract", "first seen", "held-out rows", "golden rows", "data", "-p estimator", "-p threshold", "run",
     }  # fmt: skip
     assert told["model"].startswith(f"{model.tag} not reproduced: graph and contract differ, in ")
     assert told["data"].endswith("; 569 rows then, 500 now; 31 columns")
@@ -107,7 +107,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     assert told["first seen"].startswith("in eda.ipynb, cell [")
     assert re.match(r"\d+, their probabilities at most 0\.\d+ apart, \d+ with another label", told["held-out rows"])
     assert told["golden rows"].startswith("32, their probabilities at most 0.")
-    assert told["threshold"] == "0.3 in provenance.json, but train.ipynb was executed with 0.5"
+    assert told["-p threshold"] == "0.3 in provenance.json, but train.ipynb was executed with 0.5"
     assert list_files(project.store) == before
 
     file.unlink()
@@ -238,7 +238,7 @@ def test_python_platform_and_code_of_then_are_named(stored):
     differing, moved_on = compare_origins(read_recipe(model), list_project(project))
     assert differing.keys() == {"python", "platform", "modeler"} and not moved_on
     assert differing["platform"].startswith("Darwin arm64 then, ")
-    assert differing["modeler"] == "its code, at commit aaaaaaa with changes then, no commit now"
+    assert differing["modeler"] == "its code was changed, commit aaaaaaa with changes then, no commit now"
 
 
 def test_model_of_before_the_code_was_hashed_is_held_to_its_commit(stored):
@@ -247,7 +247,7 @@ def test_model_of_before_the_code_was_hashed_is_held_to_its_commit(stored):
     assert compare_origins(read_recipe(model), list_project(project))[0] == {}
     edit_json(model.path / "provenance.json", lambda then: then.update(git={"commit": "b" * 40, "dirty": False}))
     differing, _ = compare_origins(read_recipe(model), list_project(project))
-    assert differing == {"modeler": "its code, at commit bbbbbbb then, no commit now"}
+    assert differing == {"modeler": "its code was changed, commit bbbbbbb then, no commit now"}
 
 
 def test_notebook_altered_in_the_store_is_named_where_project_or_commit_proves_it(stored):
