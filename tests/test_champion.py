@@ -13,7 +13,7 @@ from modeler.body import BodyReader, RequestError
 from modeler.champion import Candidate, Comparison, compare_on_rows, list_breaking_changes
 from modeler.contract import derive_contract, read_json, write_json
 from modeler.data import Table, load_table, raw_records, split_rows
-from modeler.gate import answer_with_estimator, judge_candidate, load_estimator
+from modeler.gate import _challenge_champion, answer_with_estimator, judge_candidate, load_estimator
 from modeler.graph import Graph, convert_pipeline, encode_table
 from modeler.metrics import BUILT_IN_FLOORS, measure_interval, resample_primary
 from modeler.store import StoredModel, content_version
@@ -149,7 +149,8 @@ def test_champion_itself_passes_however_few_rows_there_are(run, stored, table):
     answers = Graph(run / "model.onnx", contract).answer(records)
     few = Table("few", rows, "diagnosis")
     candidate = Candidate(content_version(run), contract, few, np.ones(6, bool), records, truth, answers)
-    assert compare_on_rows(as_champion(stored), candidate).keeps("not-worse")
+    check, metrics = _challenge_champion(as_champion(stored), candidate, "better", allowed=False)
+    assert check.passed and check.sentence == "the candidate is the champion itself" and metrics["accuracy"] == 1
 
 
 def test_equal_candidate_is_not_worse_but_not_better_either(run, stored, table):
