@@ -24,6 +24,7 @@ EDA, TRAIN = ROOT / "notebooks" / "eda.ipynb", ROOT / "notebooks" / "train.ipynb
 NEEDS = {EDA: ["data", "target", "split_by", "holdout", "out"], TRAIN: ["data", "out"]}  # parameters it relies on
 WRITES = {EDA: ["contract.json"], TRAIN: ["model.onnx", "model.skops", "metrics.json"]}
 RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
+RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is lost"
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -37,7 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(ending, _interrupt)
     try:
         options = parse_options(arguments)
-        return {None: retrain, "verify": verify, "reproduce": train_again}[options.command](options)
+        does = {
+            None: retrain,
+            "verify": verify,
+            "history": show_history,
+            "rollback": roll_back,
+            "reproduce": train_again,
+        }
+        return does[options.command](options)
     except KeyboardInterrupt:
         return report_error("interrupted; a run that had begun keeps what there was", INTERRUPTED, arguments)
     except UsageError as error:
@@ -59,6 +67,7 @@ def retrain(options: argparse.Namespace) -> int:
     table, floors, ceilings = check_request(options, told, progress)
 
     from modeler.provenance import describe_provenance
+    from modeler.store import find_champion
 
     run = create_run(ROOT / "runs")
     provenance = describe_provenance(table, [EDA, TRAIN], parameters)  # a notebook may be saved anew meanwhile
@@ -69,8 +78,9 @@ def retrain(options: argparse.Namespace) -> int:
         compared = reproduce(run, executions, options.cell_timeout, progress)
     pages.result()
     name = options.name or table.name
-    judgement = judge(run, table, parameters, floors, ceilings, name, options, progress)
-    outcome = publish(run, name, judgement, provenance, progress)
+    champion = find_champion(name)
+    judgement = judge(run, table, parameters, floors, ceilings, champion, options, progress)
+    outcome = publish(run, name, champion, judgement, provenance, options.readmit, progress)
     wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
     bento, image = build(name, options.containerize, progress) if wanted else (None, None)
 
@@ -79,7 +89,7 @@ def retrain(options: argparse.Namespace) -> int:
         "model": outcome.champion and outcome.champion.tag,
         "candidate": outcome.candidate,
         "verdict": outcome.verdict,
-        "reasons": judgement.reasons,
+        "reasons": outcome.reasons,
         "metrics": judgement.metrics,
         "champion_metrics": judgement.champion_metrics,
         "notebooks": [
@@ -123,44 +133,62 @@ def judge(
     parameters: dict[str, dict],
     floors: dict,
     ceilings: dict,
-    name: str,
+    champion,
     options: argparse.Namespace,
     progress: Progress,
 ):
     """Have the gate judge the candidate on the raw hold-out, alone and against the champion."""
     from modeler.gate import judge_candidate
-    from modeler.store import find_champion
 
-    champion, told = find_champion(name), parameters[EDA.name] | parameters[TRAIN.name]
+    told = parameters[EDA.name] | parameters[TRAIN.name]
     progress.say(f"gate       the graph on the raw hold-out{f', against {champion.tag}' if champion else ''}")
     rule = {"promote_if": options.promote_if, "allow_contract_change": options.allow_contract_change}
     return judge_candidate(run, table, told, floors, ceilings, champion, **rule)
 
 
-def publish(run: Path, name: str, judgement, provenance: dict, progress: Progress) -> SimpleNamespace:
-    """Write provenance and verdict and, where the gate was passed, make the candidate the champion."""
+def publish(
+    run: Path, name: str, champion, judgement, provenance: dict, readmit: bool, progress: Progress
+) -> SimpleNamespace:
+    """Write provenance and verdict and, where the gate was passed, make the candidate the champion; note what came about.
+
+    The verdict is written when it holds: a run that was ended before has none.
+    """
     from modeler import store
     from modeler.contract import write_json
 
-    champion, candidate = store.find_champion(name), f"{name}:{store.content_version(run)}"
+    candidate = f"{name}:{store.content_version(run)}"
+    judgement.checks.append(check_withdrawal(candidate, readmit))
     verdict = {
         "verdict": "promoted" if judgement.passed else "rejected",
         "reasons": judgement.reasons,
         "checks": [asdict(check) for check in judgement.checks],
     }
     write_json(run / "provenance.json", provenance)
-    write_json(run / "verdict.json", verdict)
     if judgement.passed:
         progress.say(f"store      {candidate}")
-        try:
-            if not store.publish_model(run, candidate, {"run": run.name}, {"metrics": judgement.metrics}):
-                verdict["verdict"] = "unchanged"
-        except BaseException:
-            (run / "verdict.json").unlink()  # it says what did not come about
-            raise
-        write_json(run / "verdict.json", verdict)
-        champion = store.find_champion(name)
-    return SimpleNamespace(candidate=candidate, verdict=verdict["verdict"], champion=champion)
+        labels, metadata = {"run": run.name}, {"metrics": judgement.metrics}
+        rule = {"verdict": verdict, "readmit": readmit, "judged_against": champion.version if champion else ""}
+        event = store.publish_model(run, candidate, labels, metadata, **rule)
+        verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
+    write_json(run / "verdict.json", verdict)
+    if not judgement.passed:
+        store.note_rejection(candidate, run, judgement.metrics, judgement.reasons)
+    return SimpleNamespace(
+        candidate=candidate,
+        verdict=verdict["verdict"],
+        reasons=verdict["reasons"],
+        champion=store.find_champion(name),
+    )
+
+
+def check_withdrawal(candidate: str, readmit: bool):
+    """The check that nobody rolled back from the candidate, or that --readmit allows it all the same."""
+    from modeler.gate import Check
+    from modeler.store import find_withdrawal
+
+    withdrawal = find_withdrawal(candidate)
+    sentence = withdrawal or f"{candidate} is not one that was rolled back from"
+    return Check("not withdrawn", readmit or not withdrawal, float(bool(withdrawal)), 0.0, sentence)
 
 
 def build(name: str, containerize: bool, progress: Progress) -> tuple[str, str | None]:
@@ -214,6 +242,38 @@ def verify(options: argparse.Namespace) -> int:
     _print(
         f"{model.tag}{place} answers its {len(model.read('golden.json')['rows'])} golden rows as the estimator did{forms}"
     )
+    return OK
+
+
+def show_history(options: argparse.Namespace) -> int:
+    """Show what was promoted, rejected and rolled back of a name, oldest first."""
+    from modeler.history import format_history
+    from modeler.store import find_champion, list_versions, read_history, unknown_name
+
+    events, champion = read_history(options.model_name), find_champion(options.model_name)
+    if not events and not list_versions(options.model_name):
+        raise ModelerError(unknown_name(options.model_name))
+    if options.json:
+        _print(json.dumps(events, indent=1, ensure_ascii=False))
+    else:
+        table = format_history(events, champion and champion.version)
+        _print(table if events else f"nothing was noted of {options.model_name} yet")
+    return OK
+
+
+def roll_back(options: argparse.Namespace) -> int:
+    """Make an older version the champion again, once it has answered its golden rows, and withdraw the present one."""
+    from modeler import store
+    from modeler.predictor import load_predictor
+
+    name, started = options.model_name, time.monotonic()
+    event = store.roll_back(name, options.to, lambda model: load_predictor(model.tag, sys.maxsize))
+    lines = [
+        f"{name}:{event['version']} is the champion again, its golden rows answered, in {time.monotonic() - started:.1f} s"
+    ]
+    if event["before"]:
+        lines.append(f"  withdrawn  {name}:{event['before']}; a retrain promotes it with --readmit alone")
+    _print("\n".join([*lines, f"  {RELOAD}"]))
     return OK
 
 
@@ -327,6 +387,8 @@ def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str
         lines.append(f"  bento      {result['bento']}")
     if result["image"]:
         lines.append(f"  image      {result['image']}")
+    if result["verdict"] == "promoted":
+        lines.append(f"  {RELOAD}")
     if result["model"]:
         lines.append(f"  serve it   bentoml serve{'' if name == 'breast_cancer' else f' --arg model={name}'}")
     return "\n".join(lines)
@@ -351,6 +413,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="pipeline.py",
         usage="pipeline.py [OPTIONS]\n       pipeline.py verify MODEL_TAG | --bento TAG | --image TAG | --url URL"
+        "\n       pipeline.py history [NAME] [--json]\n       pipeline.py rollback [NAME] [--to VERSION]"
         "\n       pipeline.py reproduce MODEL_TAG",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -409,6 +472,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="also build the bento and its image, and replay the golden rows there",
     )
+    add("--readmit", action="store_true", help="promote a version that was rolled back from")
     add("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="other commands", prog="pipeline.py")
     command = commands.add_parser(
@@ -421,6 +485,19 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     where.add_argument("--bento", metavar="TAG", help="in a bento of the local store, run for it")
     where.add_argument("--image", metavar="TAG", help="in an image of the local Docker engine, run for it")
     where.add_argument("--url", metavar="URL", help="at a running service, in every form that a request may have")
+    for name, does, told in (
+        ("history", show_history, "what was promoted, rejected or rolled back, when, by whom, from which run and why"),
+        ("rollback", roll_back, "make an older version the champion again"),
+    ):
+        command = commands.add_parser(name, help=told, description=does.__doc__)
+        named = {"dest": "model_name", "metavar": "NAME", "nargs": "?", "type": _model_name, "default": "breast_cancer"}
+        command.add_argument(help="the model's name in the store (default: breast_cancer)", **named)
+        if does is show_history:
+            command.add_argument("--json", action="store_true", help="print a list of objects, oldest first")
+        else:
+            command.add_argument(
+                "--to", metavar="VERSION", type=_text, help="the version (default: the champion before, not withdrawn)"
+            )
     command = commands.add_parser(
         "reproduce",
         help="train a stored model again from what it recorded: the same hash, or what differs",
@@ -439,7 +516,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 EPILOG = """\
 exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by the
-gate, 130 interrupted; verify and reproduce: 0 the same, 1 different"""
+gate, 130 interrupted; verify and reproduce: 0 the same, 1 different; rollback: 0 done, 1 not done, and the champion
+stays"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -459,6 +537,14 @@ def _positive(text: str) -> int:
 def _text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty; leave the option out instead")
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9_.-]{0,62}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be a model's name such as breast_cancer, without a version, got: {text}"
+        )
     return text
 
 

@@ -2,19 +2,40 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
+import shlex
 import shutil
+import socket
+import sys
+import time
 import uuid
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
-from modeler import ModelerError
-from modeler.contract import read_json
+from modeler import ModelerError, did_you_mean
+from modeler.contract import read_json, write_json
+from modeler.history import (
+    PROMOTED,
+    REJECTED,
+    ROLLED_BACK,
+    announce_event,
+    find_user,
+    list_former_champions,
+    list_withdrawn,
+    make_event,
+    read_events,
+    settle_event,
+)
 
 _MEND = "remove it with `bentoml models delete {tag}` and retrain"
 GRAPH, CONTRACT = "model.onnx", "contract.json"
+RECORDS = ["metrics.json", "golden.json"]  # without which a model can neither be compared with nor be proven
+LOCK_SECONDS = 30  # that a name's lock is waited for
 
 
 @dataclass(frozen=True)
@@ -83,48 +104,236 @@ def load_model(tag: str) -> StoredModel:
     return model
 
 
+def list_versions(name: str) -> list[str]:
+    """The versions that are stored of a name."""
+    folder = store_home() / "models" / name
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def find_damage(model: StoredModel) -> str | None:
+    """What is wrong with a stored model, as far as its hash and a look at its files tell; None for a whole one."""
+    try:
+        _check_content(model)
+        for name in RECORDS:
+            model.read(name)
+        if not (model.path / "model.yaml").is_file():
+            return f"{model.tag} lacks model.yaml"
+    except ModelerError as error:
+        return str(error).partition(";")[0]
+    return None
+
+
 def check_writable() -> None:
     """Raise a ModelerError unless a model could be staged in the store now."""
     with _explain_errors(), _stage() as staging:
         (staging / "probe").write_bytes(b"\0" * 4096)
 
 
-def publish_model(run: Path, tag: str, labels: dict[str, str], metadata: dict) -> bool:
-    """Put a run's files into the store under their tag and make it the champion; a version that is there stays as it is.
+def publish_model(
+    run: Path,
+    tag: str,
+    labels: dict[str, str],
+    metadata: dict,
+    *,
+    verdict: dict | None = None,
+    readmit: bool = False,
+    judged_against: str | None = None,
+) -> dict | None:
+    """Put a run's files into the store under their tag, make it the champion, and note that in the history.
 
-    The files are staged on the store's own filesystem; under an exclusive lock the finished folder is renamed in, and
-    then the file `latest` is replaced. Readers need no lock: each step is one atomic system call.
+    The files are staged on the store's own filesystem; under the name's lock the finished folder is renamed in, and then
+    the file `latest` is replaced. Readers need no lock: each step is one atomic system call. A version that is there
+    stays as it is, unless it is damaged: then each of its files is replaced.
+
+    Parameters
+    ----------
+    verdict
+        What verdict.json holds in the store.
+    readmit
+        Whether the version may have been rolled back from.
+    judged_against
+        The champion's version that the candidate was compared with, "" where there was none. Default: with none, and
+        whatever the champion is, it is followed.
 
     Returns
     -------
-    bool
-        Whether the champion is another one now.
+    dict or None
+        The promotion as the history has it; None where the version is the champion already.
+
+    Raises
+    ------
+    ModelerError
+        When the store cannot be written, the name stays locked, the version is withdrawn, or another champion than the
+        one judged against is there by now.
     """
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml
     from bentoml._internal.models.model import ModelStore  # create() takes a store, but the class has no public name
 
     name, _, version = tag.partition(":")
-    folder = store_home() / "models" / name
     with _explain_errors(), _stage() as staging:
-        if not (folder / version).exists():
-            with bentoml.models.create(
-                tag, labels=labels, metadata=metadata, _model_store=ModelStore(staging)
-            ) as model:
-                for path in run.iterdir():
-                    if path.is_file():
-                        shutil.copy(path, model.path)
-            _make_readable(staging)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
-            if not (folder / version).exists():
-                os.rename(staging / name / version, folder / version)
-            _check_content(StoredModel(tag, folder / version))
-            if (champion := find_champion(name)) and champion.version == version:
-                return False
-            (staging / "latest").write_text(version)
-            os.replace(staging / "latest", folder / "latest")
-            return True
+        with bentoml.models.create(tag, labels=labels, metadata=metadata, _model_store=ModelStore(staging)) as model:
+            for path in run.iterdir():
+                if path.is_file():
+                    shutil.copy(path, model.path)
+            if verdict is not None:
+                write_json(Path(model.path) / "verdict.json", verdict)
+        staged, folder = staging / name / version, store_home() / "models" / name
+        _check_content(StoredModel(tag, staged))
+        _finish_files(staged)
+        with lock_name(name):
+            settle_event(folder.parent, name, _came_about(name))
+            champion, reasons = find_champion(name), []
+            damage = find_damage(StoredModel(tag, folder / version)) if (folder / version).exists() else None
+            before = champion and champion.version
+            if before == version and not damage:
+                return None
+            if judged_against is not None and judged_against != (before or ""):
+                raise ModelerError(
+                    f"the champion of {name} is {before or 'gone'} by now, and the candidate was compared with "
+                    f"{judged_against or 'none'}; retrain to compare it again. No model was changed"
+                )
+            if not readmit and (withdrawal := find_withdrawal(tag)):
+                raise ModelerError(f"{withdrawal}. No model was changed")
+            if damage:
+                reasons.append(f"{damage}; it was stored again")
+            elif champion and (lost := find_damage(champion)):
+                reasons.append(f"the champion before could not be used: {lost}")
+            run_name, metrics = labels.get("run"), metadata.get("metrics")
+            event = make_event(PROMOTED, version, before, version, run_name, metrics, reasons)
+            with _note(name, event, staging):
+                if damage:
+                    for path in staged.iterdir():
+                        os.replace(path, folder / version / path.name)
+                else:
+                    folder.mkdir(exist_ok=True)
+                    if not (folder / version).exists():
+                        os.rename(staged, folder / version)
+                _move_latest(folder, version, staging)
+            return event
+
+
+def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
+    """Make an older version the champion again and withdraw the present one.
+
+    Parameters
+    ----------
+    to
+        The version. Default: the champion before the present one by the history, without withdrawn versions.
+    prove
+        Raises a ModelerError unless the older version answers as it must; called before `latest` is moved.
+
+    Returns
+    -------
+    dict
+        The rollback as the history has it.
+
+    Raises
+    ------
+    ModelerError
+        When there is no such version, it is the champion already or damaged, or the store cannot be written.
+    """
+    folder = store_home() / "models" / name
+    versions = list_versions(name)
+    if not versions:
+        raise ModelerError(unknown_name(name))
+    to = to and to.removeprefix(f"{name}:")
+    if to and to not in versions:
+        near = did_you_mean(to, versions) or f"; there is {' and '.join(versions)}"
+        raise ModelerError(f"{name} has no version {to} in the store{near}")
+    with _explain_errors(), _stage() as staging, lock_name(name):
+        settle_event(folder.parent, name, _came_about(name))
+        events, champion = read_history(name), find_champion(name)
+        before = champion and champion.version
+        if to == before:
+            raise ModelerError(f"{name}:{to} is the champion already; nothing was changed")
+        former = [version for version in list_former_champions(events, before) if version in versions]
+        if not (version := to or (former[0] if former else None)):
+            others = [other for other in versions if other != before]
+            hint = f"--to names one of the others in the store: {', '.join(others)}" if others else "retrain instead"
+            raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
+        target = StoredModel(f"{name}:{version}", folder / version)
+        try:
+            _check_content(target)
+            prove(target)
+        except ModelerError as error:
+            raise ModelerError(f"{error}. Nothing was changed; --to names another version") from None
+        made = [
+            event for event in events if event["event"] != REJECTED and event["version"] == version and event["run"]
+        ]
+        metrics = None if find_damage(target) else target.read("metrics.json")
+        event = make_event(ROLLED_BACK, version, before, version, made[-1]["run"] if made else None, metrics, [])
+        with _note(name, event, staging):
+            _move_latest(folder, version, staging)
+        return event
+
+
+def note_rejection(tag: str, run: Path, metrics: dict, reasons: list[str]) -> dict:
+    """Note in the history that a run's candidate was rejected; the champion stays."""
+    name, _, version = tag.partition(":")
+    with _explain_errors(), _stage() as staging, lock_name(name):
+        settle_event(store_home() / "models", name, _came_about(name))
+        champion = find_champion(name)
+        before = champion and champion.version
+        event = make_event(REJECTED, version, before, before, run.name, metrics, reasons)
+        with _note(name, event, staging):
+            pass
+        return event
+
+
+def read_history(name: str) -> list[dict]:
+    """What was promoted, rejected and rolled back of a name, oldest first; empty where nothing was."""
+    return read_events(store_home() / "models", name, _came_about(name))
+
+
+def find_withdrawal(tag: str) -> str | None:
+    """A sentence that says when and by whom a version was rolled back from; None where it is not withdrawn."""
+    name, _, version = tag.partition(":")
+    champion = find_champion(name)
+    if champion and champion.version == version:
+        return None
+    event = list_withdrawn(read_history(name)).get(version)
+    return event and (
+        f"{tag} was rolled back from on {event['when'][:10]} by {event['user']} on {event['host']}; "
+        "--readmit promotes it all the same"
+    )
+
+
+def unknown_name(name: str) -> str:
+    """The sentence about a name of which nothing is stored."""
+    folder = store_home() / "models"
+    known = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return f"there is no model {name} in the store {store_home()}{did_you_mean(name, known)}; `bentoml models list` shows what there is"
+
+
+def _came_about(name: str) -> Callable[[dict], bool]:
+    """Whether a pending event came about: `latest` names its version, and that is a whole one."""
+
+    def came_about(event: dict) -> bool:
+        champion = find_champion(name)
+        named = champion is not None and champion.version == event["after"]
+        return event["event"] == REJECTED or (named and find_damage(champion) is None)
+
+    return came_about
+
+
+@contextmanager
+def _note(name: str, event: dict, staging: Path):
+    """Announce an event, let it come about, and append it to the history; nothing of it stays where it did not."""
+    models = store_home() / "models"
+    announce_event(models, name, event, staging / "pending")
+    try:
+        yield
+    finally:
+        try:
+            settle_event(models, name, _came_about(name))
+        except OSError:
+            pass  # a full disk, say: it is written whole in the pending file, and the next writer settles it
+
+
+def _move_latest(folder: Path, version: str, staging: Path) -> None:
+    (staging / "latest").write_text(version)
+    os.replace(staging / "latest", folder / "latest")
 
 
 def _check_content(model: StoredModel) -> None:
@@ -140,20 +349,87 @@ def _check_content(model: StoredModel) -> None:
 
 @contextmanager
 def _stage():
-    """A fresh folder on the store's filesystem, removed afterwards."""
-    staging = store_home() / "staging" / uuid.uuid4().hex
-    staging.mkdir(parents=True)
+    """A fresh folder on the store's filesystem, removed afterwards; folders of dead processes are removed before.
+
+    A living process holds a lock on its folder, which the kernel takes away with the process, however it ends.
+    """
+    root = store_home() / "staging"
+    _clear_staging(root)
+    while True:
+        staging = root / uuid.uuid4().hex
+        staging.mkdir(parents=True)
+        try:
+            held = os.open(staging, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process took it for a dead one's just now
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if staging.exists():
+            break
+        os.close(held)
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(held)
+
+
+def _clear_staging(root: Path) -> None:
+    for folder in root.iterdir() if root.is_dir() else []:
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except OSError:
+            continue  # gone by now, or another user's
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            pass  # a living process holds it
+        finally:
+            os.close(held)
 
 
 @contextmanager
-def _lock(folder: Path):
-    with open(folder.parent / f".{folder.name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def lock_name(name: str):
+    """Hold the lock of a name: one process at a time changes what is stored of it.
+
+    Raises
+    ------
+    ModelerError
+        When another process holds it for longer than LOCK_SECONDS; the message names that process.
+    """
+    models = store_home() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    with open(models / f".{name}.lock", "a+") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ModelerError(
+                        f"the store's {name} is being changed by {_describe_holder(file)} for more than {LOCK_SECONDS} s; "
+                        "run again when that is done, or end it. No model was changed"
+                    ) from None
+                time.sleep(0.02)
+        file.truncate(0)
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        holder = {"user": find_user(), "host": socket.gethostname(), "pid": os.getpid()}
+        file.write(json.dumps(holder | {"command": command, "since": since}))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _describe_holder(file) -> str:
+    file.seek(0)
+    try:
+        return "{user} on {host}, process {pid} (`{command}`), since {since},".format(**json.loads(file.read()))
+    except (ValueError, KeyError):
+        return "another process"
 
 
 @contextmanager
@@ -170,7 +446,13 @@ def _explain_errors():
         ) from None
 
 
-def _make_readable(folder: Path) -> None:
-    """Let every user read the files, as a container under another uid must; BentoML makes its folders private."""
-    for path in (folder, *folder.rglob("*")):
+def _finish_files(folder: Path) -> None:
+    """Let every user read the files, as a container under another uid must, and let them outlast a power cut.
+
+    BentoML makes its folders private.
+    """
+    for path in (*folder.iterdir(), folder):
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
