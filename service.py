@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from modeler import ModelerError
 from modeler.bento import PinnedModel, define_image, describe_bento, read_bento_tag
 from modeler.body import RequestError
-from modeler.front import Front
+from modeler.front import Front, forward_hangup
 from modeler.predictor import load_predictor
 from modeler.telemetry import Metrics, share_metrics
 
@@ -62,19 +62,25 @@ class Prediction:
 
     def __init__(self):
         self.predictor, self.fault = None, None
-        try:
-            self.predictor = load_predictor(tag, arguments.max_rows)
-        except ModelerError as error:
-            self.fault = str(error)
-            log.error("%s", self.fault)
+        self.load()
         logging.getLogger("uvicorn.access").propagate = False  # or uvicorn prepares a line a request that nobody sees
         gc.collect()
         gc.freeze()  # what was loaded stays: collections need not look at it
 
+    def load(self) -> None:
+        """Load the model that the tag names now; where it cannot answer, the former one goes on."""
+        try:
+            self.predictor = load_predictor(tag, arguments.max_rows)
+            log.info("%s answers", self.predictor.tag)
+        except ModelerError as error:
+            self.fault = str(error)
+            log.error("%s", f"{self.fault}; {self.predictor.tag} goes on" if self.predictor else self.fault)
+
     @bentoml.on_deployment
     def prepare() -> None:
-        """Make room for the metrics of all workers."""
+        """Make room for the metrics of all workers, and pass SIGHUP on to them, which has them load the champion anew."""
         share_metrics()
+        forward_hangup()
 
     @bentoml.api(route="/predict")
     def predict(self, rows: list[dict], /) -> dict:

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 import prometheus_client
+import psutil
 from pydantic_core import to_json
 
 from modeler import ModelerError, did_you_mean
@@ -46,12 +47,13 @@ log = logging.getLogger("bentoml.front")
 
 @dataclass
 class Reply:
-    """What goes back. `rows` is for the log."""
+    """What goes back. `rows` and `model` are for the log."""
 
     status: int
     body: bytes
     headers: list[tuple[bytes, bytes]]
     rows: int | None = None
+    model: str | None = None
 
 
 class ClientGone(Exception):
@@ -67,7 +69,7 @@ class Front:
         BentoML's application.
     get_service
         Returns the service's instance, once the application has started. Its `predictor` is None where the model cannot
-        answer, and its `fault` says why.
+        answer, and its `fault` says why. Its `load` replaces the predictor; that is called on SIGHUP.
     metrics
         Where requests and predictions are counted.
     max_body
@@ -80,6 +82,7 @@ class Front:
         self._app, self._get_service, self._metrics = app, get_service, metrics
         self._max_body, self._grace, self._openapi = max_body, grace, None
         self._threads = ThreadPoolExecutor(1, "large-bodies")
+        self._loading, self._started, self._tasks = asyncio.Lock(), asyncio.Event(), set()
         self._routes = {
             "/predict": (("POST",), self._predict),
             "/": (READ, self._show_start_page),
@@ -94,27 +97,35 @@ class Front:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             limit_grace(self._grace)
-            return await self._app(scope, receive, send)
+            self._catch_hangup()  # before the model is loaded, so that none is promoted unseen in between
+
+            async def tell(message):
+                await send(message)
+                if message["type"] == "lifespan.startup.complete":
+                    self._started.set()
+
+            return await self._app(scope, receive, tell)
         started = perf_counter()
         headers = dict(scope["headers"])
         request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         path, method = scope["path"], scope.get("method", "GET")
         route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
-        status, rows = 499, None  # of a client that was gone before the answer was
+        status, rows, model = 499, None, None  # of a client that was gone before the answer was
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
             reply.headers.append((b"x-request-id", request_id.encode()))
             kind = "http" if scope["type"] == "http" else "websocket.http"
             await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
             await send({"type": f"{kind}.response.body", "body": reply.body})
-            status, rows = reply.status, reply.rows
+            status, rows, model = reply.status, reply.rows, reply.model
         except ClientGone:
             pass
         finally:
             seconds = perf_counter() - started
             self._metrics.count_request(route, status, seconds)
             predictor = getattr(self._get_service(), "predictor", None)
-            write_log_line(request_id, predictor and predictor.tag, rows, status, seconds, method=method, route=route)
+            model = model or (predictor and predictor.tag)  # the one that answered may have been replaced since
+            write_log_line(request_id, model, rows, status, seconds, method=method, route=route)
 
     async def _answer_or_refuse(
         self, route: str, scope, headers: dict[bytes, bytes], receive, request_id: str
@@ -154,7 +165,7 @@ class Front:
         else:
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, predictor.answer, body)
         self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
-        return _reply(answer.body, JSON, rows=answer.rows)
+        return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
 
     async def _read_body(self, receive, refusal: RequestError | None, waits: bool) -> bytes:
         """Read a body; where the request is refused, read on for a while and keep nothing, unless the client waits."""
@@ -186,6 +197,19 @@ class Front:
         if service.predictor is None:
             raise RequestError(503, service.fault)
         return service.predictor
+
+    def _catch_hangup(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # not so in a test
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.add(loop.create_task(self._reload())))
+
+    async def _reload(self) -> None:
+        """Load the model anew while the former one answers; each SIGHUP is followed by a load of its own."""
+        async with self._loading:
+            await self._started.wait()
+            await asyncio.get_running_loop().run_in_executor(None, self._get_service().load)
+            self._openapi = None
+        self._tasks.discard(asyncio.current_task())
 
     async def _show_model(self, scope, headers, receive) -> Reply:
         return _reply(to_json(self._get_predictor().describe()), JSON)
@@ -262,9 +286,38 @@ def limit_grace(seconds: int) -> None:
         signal.signal(ending, end)
 
 
-def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), rows: int | None = None) -> Reply:
+def forward_hangup() -> None:
+    """Have BentoML's parent process pass SIGHUP on to its workers.
+
+    By itself, it would start other workers and stop these, which costs requests: those that arrive on an open connection,
+    or on one just accepted, in the moment the connection is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    from circus.sighandler import SysHandler
+
+    SysHandler.SIGNALS = [caught for caught in SysHandler.SIGNALS if caught != signal.SIGHUP]
+
+    def forward(number, frame):
+        for worker in psutil.Process().children():
+            if _catches_hangup(worker.pid):
+                worker.send_signal(signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, forward)
+
+
+def _catches_hangup(pid: int) -> bool:
+    """Whether a worker has come far enough; SIGHUP would end it before, and it will load the model after that anyway."""
+    try:
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    except OSError:
+        return False
+    return bool(int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), **told) -> Reply:
     of_body = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
-    return Reply(status, body, [*of_body, *headers], rows)
+    return Reply(status, body, [*of_body, *headers], **told)
 
 
 def _reply_page(body: bytes, policy: str) -> Reply:
