@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import yaml
+
 from modeler import ModelerError, did_you_mean
 from modeler.contract import read_json, write_json
 from modeler.history import (
@@ -116,10 +118,12 @@ def find_damage(model: StoredModel) -> str | None:
         _check_content(model)
         for name in RECORDS:
             model.read(name)
-        if not (model.path / "model.yaml").is_file():
-            return f"{model.tag} lacks model.yaml"
+        if yaml.safe_load((model.path / "model.yaml").read_text("utf-8"))["version"] != model.version:
+            return f"{model.tag} has the model.yaml of another version"
     except ModelerError as error:
         return str(error).partition(";")[0]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return f"{model.tag} has no readable model.yaml"
     return None
 
 

@@ -156,3 +156,23 @@ def retrained(tmp_path_factory, worker_id) -> tuple[Project, dict]:
 def run(retrained, tmp_path) -> Path:
     """A copy of the default run's folder, free to be damaged."""
     return Path(shutil.copytree(retrained[1]["run"], tmp_path / "run"))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A store of this test's own; BentoML reads BENTOML_HOME once a process, so it is told too."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models.model import ModelStore
+
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    BentoMLContainer.model_store.set(ModelStore(tmp_path / "bentoml" / "models"))
+    yield tmp_path / "bentoml"
+    BentoMLContainer.model_store.reset()
+
+
+def alter(run):
+    """Change a run so that it is another version with the same answers; the run and its tag."""
+    (run / "contract.json").write_text((run / "contract.json").read_text() + "\n")
+    from modeler.store import content_version
+
+    return run, f"made:{content_version(run)}"

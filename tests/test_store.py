@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.models.model import ModelStore
+from conftest import alter
 
 from modeler import ModelerError
-from modeler.store import content_version, find_champion, load_model, publish_model
+from modeler.history import find_user
+from modeler.store import content_version, find_champion, find_damage, load_model, publish_model
 
 PUBLISH = """
 import sys
@@ -27,17 +29,28 @@ except ModelerError as error:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A store of this test's own; BentoML reads BENTOML_HOME once a process, so it is told too."""
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
-    BentoMLContainer.model_store.set(ModelStore(tmp_path / "bentoml" / "models"))
-    yield tmp_path / "bentoml"
-    BentoMLContainer.model_store.reset()
+def small_runs(tmp_path):
+    """Four runs as far as the store looks at them."""
+    runs = [tmp_path / f"run{number}" for number in range(4)]
+    for number, run in enumerate(runs):
+        run.mkdir()
+        (run / "model.onnx").write_bytes(bytes([number]) * 9000)
+        for name in ("contract", "golden", "metrics"):
+            (run / f"{name}.json").write_text("{}\n")
+    return runs
 
 
 def run_published(run, home, *before):
     command = [*before, sys.executable, "-c", PUBLISH, str(run)]
     return subprocess.run(command, env=os.environ | {"BENTOML_HOME": str(home)}, capture_output=True, text=True)
+
+
+def own_namespace():
+    """The command that lets another mount a filesystem of its own."""
+    namespace = ["unshare", "--mount", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a filesystem in a namespace of their own")
+    return namespace
 
 
 def list_models(home):
@@ -57,8 +70,8 @@ def test_version_is_the_hash_of_graph_and_contract(run):
 def test_published_model_is_the_champion_with_every_file_of_its_run(run, home):
     version = content_version(run)
     assert find_champion("made") is None
-    assert publish_model(run, f"made:{version}", {"run": "r1"}, {"metrics": {"accuracy": 1.0}}) is True
-    assert publish_model(run, f"made:{version}", {"run": "r2"}, {}) is False
+    assert publish_model(run, f"made:{version}", {"run": "r1"}, {"metrics": {"accuracy": 1.0}})["after"] == version
+    assert publish_model(run, f"made:{version}", {"run": "r2"}, {}) is None
     assert find_champion("made").tag == f"made:{version}" == load_model("made").tag
     stored = find_champion("made").path
     assert {path.name for path in stored.iterdir()} == {path.name for path in run.iterdir()} | {"model.yaml"}
@@ -100,14 +113,37 @@ def test_model_that_was_changed_in_the_store_is_reported_not_loaded(run, home):
     publish_model(run, f"made:{version}", {}, {})
     graph = find_champion("made").path / "model.onnx"
     graph.write_bytes(graph.read_bytes() + b"x")
-    for touch in (lambda: load_model("made"), lambda: publish_model(run, f"made:{version}", {}, {})):
-        with pytest.raises(
-            ModelerError, match=f"made:{version} was changed after it was stored.*bentoml models delete"
-        ):
-            touch()
+    with pytest.raises(ModelerError, match=f"made:{version} was changed after it was stored.*bentoml models delete"):
+        load_model("made")
     graph.unlink()
     with pytest.raises(ModelerError, match=f"made:{version} lacks model.onnx"):
         load_model("made")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "contract.json", "golden.json", "metrics.json", "model.yaml"])
+@pytest.mark.parametrize("lost", [True, False])
+def test_damaged_champion_is_stored_again_by_the_run_that_makes_it(run, home, file, lost):
+    version = content_version(run)
+    publish_model(run, f"made:{version}", {}, {})
+    damaged = find_champion("made").path / file
+    damaged.unlink()
+    assert find_damage(find_champion("made"))
+    if not lost:
+        damaged.write_text("?")
+    event = publish_model(run, f"made:{version}", {}, {})
+    assert (event["before"], event["after"]) == (version, version)
+    assert f"made:{version} " in event["reasons"][0] and event["reasons"][0].endswith("it was stored again")
+    assert find_damage(load_model("made")) is None and version in list_models(home)
+    assert publish_model(run, f"made:{version}", {}, {}) is None
+
+
+def test_damaged_champion_is_followed_by_another_version(run, home):
+    first = content_version(run)
+    publish_model(run, f"made:{first}", {}, {})
+    (find_champion("made").path / "model.onnx").write_bytes(b"?")
+    event = publish_model(*alter(run), {}, {})
+    assert event["before"] == first and find_champion("made").version == event["after"] == event["version"]
+    assert event["reasons"][0].startswith("the champion before could not be used: made:")
 
 
 @pytest.mark.parametrize("tag", ["nothing", "nothing:latest", "nothing:0123456789abcdef", "Not a tag"])
@@ -127,13 +163,10 @@ def test_store_that_is_no_folder_is_explained(run, tmp_path):
 )
 def test_full_or_read_only_store_is_explained_and_left_as_it_was(run, tmp_path, options, reason):
     """On a small or read-only filesystem of its own, mounted in a namespace of its own."""
-    namespace = ["unshare", "--mount", "--map-root-user"]
-    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a filesystem in a namespace of their own")
     home = tmp_path / "bentoml"
     home.mkdir()
     script = f'mount -t tmpfs -o {options} tmpfs {home} && "$@"; echo; find {home} -type f'
-    done = run_published(run, home, *namespace, "sh", "-c", script, "sh")
+    done = run_published(run, home, *own_namespace(), "sh", "-c", script, "sh")
     assert f"cannot be written: {reason}; make room" in done.stdout, done
     assert done.stdout.rstrip().endswith("No model was changed") and not done.stderr
 
@@ -143,3 +176,83 @@ def test_model_that_was_stored_by_other_means_is_named(run, home):
     (find_champion("made").path / "metrics.json").unlink()
     with pytest.raises(ModelerError, match="has no readable metrics.json; remove it with `bentoml models delete made:"):
         find_champion("made").read("metrics.json")
+
+
+# Faults: the processes are those of store_faults.py
+
+
+def fault(home, words, *before):
+    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [*before, sys.executable, str(Path(__file__).with_name("store_faults.py")), *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_store_is_whole_after_each_of_120_kills(home, small_runs):
+    fault(home, ["kills", *small_runs])
+    assert find_champion("made").version in list_models(home)
+
+
+def test_two_writers_and_two_readers_hinder_each_other_never(home, small_runs):
+    fault(home, ["competition", *small_runs])
+
+
+def test_disk_that_is_full_at_any_step_changes_nothing_or_all(small_runs, tmp_path):
+    home = tmp_path / "bentoml"
+    home.mkdir()
+    script = f'mount -t tmpfs -o size=1m tmpfs {home} && "$@"'
+    fault(home, ["full_disk", *small_runs], *own_namespace(), "sh", "-c", script, "sh")
+
+
+def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, monkeypatch):
+    from modeler import store
+
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.5)
+    script = (
+        "import time; from modeler.store import lock_name\nwith lock_name('made'): print(flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, "with words"], stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        with pytest.raises(ModelerError) as refused:
+            publish_model(small_runs[0], f"made:{content_version(small_runs[0])}", {}, {})
+        other = publish_model(small_runs[0], f"other:{content_version(small_runs[0])}", {}, {})
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    told = str(refused.value)
+    assert f"the store's made is being changed by {find_user()} on {socket.gethostname()}, process {holder.pid}" in told
+    assert "(`-c 'with words'`), since 20" in told and "for more than 0.5 s; run again when that is done" in told
+    assert other and find_champion("made") is None
+    assert publish_model(small_runs[0], f"made:{content_version(small_runs[0])}", {}, {})
+
+
+def test_staging_folders_of_the_dead_are_cleared_and_those_of_the_living_kept(home):
+    from modeler.store import check_writable
+
+    script = "import time; from modeler.store import _stage\nwith _stage() as folder: print(folder, flush=True); time.sleep(600)"
+    processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        dead, living = [Path(process.stdout.readline().strip()) for process in processes]
+        processes[0].kill()
+        processes[0].wait()
+        assert dead.exists()
+        check_writable()
+        assert not dead.exists() and living.exists()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_candidate_that_was_compared_with_a_former_champion_is_not_promoted(home, small_runs):
+    first, second, third = (f"made:{content_version(run)}" for run in small_runs[:3])
+    publish_model(small_runs[0], first, {}, {}, judged_against="")
+    publish_model(small_runs[1], second, {}, {}, judged_against=first.partition(":")[2])
+    for stale in ("", first.partition(":")[2]):
+        with pytest.raises(ModelerError, match="is .* by now, and the candidate was compared with .*; retrain"):
+            publish_model(small_runs[2], third, {}, {}, judged_against=stale)
+    assert find_champion("made").tag == second
