@@ -57,7 +57,7 @@ def test_settings_and_routes_of_readme_are_those_of_the_service():
 def test_commands_of_readme_are_those_of_help(capsys):
     named = {command.split()[1] for command in COMMANDS if len(command.split()) > 1 and command.split()[1][0] != "-"}
     listed = set(re.findall(r"^    ([a-z]+) ", help_text(capsys).partition("other commands:")[2], re.M))
-    assert named - {"#"} == listed == {"verify", "reproduce"}
+    assert named - {"#"} == listed == {"history", "rollback", "verify", "reproduce"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
