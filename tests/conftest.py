@@ -170,9 +170,21 @@ def home(tmp_path, monkeypatch):
     BentoMLContainer.model_store.reset()
 
 
-def alter(run):
+def alter(run, name="made"):
     """Change a run so that it is another version with the same answers; the run and its tag."""
     (run / "contract.json").write_text((run / "contract.json").read_text() + "\n")
     from modeler.store import content_version
 
-    return run, f"made:{content_version(run)}"
+    return run, f"{name}:{content_version(run)}"
+
+
+@pytest.fixture
+def small_runs(tmp_path):
+    """Four runs as far as the store looks at them."""
+    runs = [tmp_path / f"run{number}" for number in range(4)]
+    for number, run in enumerate(runs):
+        run.mkdir()
+        (run / "model.onnx").write_bytes(bytes([number]) * 9000)
+        for name in ("contract", "golden", "metrics"):
+            (run / f"{name}.json").write_text("{}\n")
+    return runs

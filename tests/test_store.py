@@ -28,18 +28,6 @@ except ModelerError as error:
 """
 
 
-@pytest.fixture
-def small_runs(tmp_path):
-    """Four runs as far as the store looks at them."""
-    runs = [tmp_path / f"run{number}" for number in range(4)]
-    for number, run in enumerate(runs):
-        run.mkdir()
-        (run / "model.onnx").write_bytes(bytes([number]) * 9000)
-        for name in ("contract", "golden", "metrics"):
-            (run / f"{name}.json").write_text("{}\n")
-    return runs
-
-
 def run_published(run, home, *before):
     command = [*before, sys.executable, "-c", PUBLISH, str(run)]
     return subprocess.run(command, env=os.environ | {"BENTOML_HOME": str(home)}, capture_output=True, text=True)
