@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import bentoml
+import psutil
 import pytest
-from conftest import QUICK, ROOT, Project, Serving
+from conftest import QUICK, ROOT, Project, Serving, alter
 from sklearn.datasets import load_breast_cancer
 
 from modeler.body import write_forms
@@ -667,6 +669,89 @@ def test_sigterm_waits_no_longer_than_the_grace(retrained, tmp_path):
         serving.process.send_signal(signal.SIGTERM)
         assert serving.process.wait(15) == 0
         assert begun.recv(100) == b""
+
+
+# Another champion
+
+
+def await_workers(serving, number) -> set[int]:
+    """The ids of the worker processes, as soon as there are so many."""
+    deadline, workers = time.monotonic() + 60, set()
+    while len(workers) < number:
+        assert time.monotonic() < deadline and serving.process.poll() is None
+        try:
+            family = psutil.Process(serving.process.pid).children()
+            workers = {child.pid for child in family if "_bentoml_impl.worker.service" in child.cmdline()}
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(0.01)
+    return workers
+
+
+def ask_on_and_on(serving, body, keeps, answered, failed, ended):
+    """Ask until ended, on one connection or on a new one each time; note the model or the error of each answer."""
+    connection = None
+    while not ended.is_set():
+        try:
+            connection = connection or http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
+            connection.request("POST", "/predict", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answered.append(json.loads(answer.read())["model"])
+            assert answer.status == 200
+        except Exception as error:
+            failed.append(repr(error))
+            keeps = False
+        if not keeps:
+            connection = connection.close()
+        time.sleep(0.005)
+
+
+def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, tmp_path):
+    project, first = copy_of(retrained, tmp_path), retrained[1]["model"]
+    run, second = alter(Path(shutil.copytree(retrained[1]["run"], tmp_path / "run")), "breast_cancer")
+    publish = "import sys; from pathlib import Path; from modeler.store import publish_model as publish\n"
+    publish += "publish(Path(sys.argv[1]), sys.argv[2], {}, {})"
+    serving = Serving(project, tmp_path / "log", "workers=2")
+    workers = await_workers(serving, 2)
+    serving.process.send_signal(signal.SIGHUP)  # too early for the workers, which must survive it
+    failed, ended, answered = [], threading.Event(), [[] for _ in range(6)]
+    body = json.dumps(row)
+    with serving:
+        assert serving.predict(row)[1]["model"] == first
+        clients = [
+            threading.Thread(target=ask_on_and_on, args=(serving, body, number % 2, answered[number], failed, ended))
+            for number in range(6)
+        ]
+        for client in clients:
+            client.start()
+        try:
+            assert project.command("-c", publish, run, second).returncode == 0
+            for tag, other in ((second, first), (first, second), (second, first)):
+                if tag == first or answered[0].count(second):
+                    assert project.retrain("rollback", "--to", tag).returncode == 0
+                for _ in range(5):
+                    assert other in serving.ask("/docs.json")[2].decode()
+                serving.process.send_signal(signal.SIGHUP)
+                deadline = time.monotonic() + 60
+                while any(set(models[-10:]) != {tag} for models in answered):
+                    assert time.monotonic() < deadline, [models[-1:] for models in answered]
+                    time.sleep(0.05)
+                for _ in range(5):
+                    assert tag in serving.ask("/docs.json")[2].decode()
+            graph = project.store / "models" / second.replace(":", "/") / "model.onnx"
+            graph.write_bytes(graph.read_bytes() + b"x")
+            serving.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 60
+            while (tmp_path / "log").read_text().count(f"; {second} goes on") < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert serving.ask("/readyz")[0] == 200 and serving.predict(row)[1]["model"] == second
+        finally:
+            ended.set()
+            for client in clients:
+                client.join()
+        assert await_workers(serving, 2) == workers
+    assert failed == [] and all(len(models) > 30 for models in answered)
 
 
 # Whether it is the model that was promoted
