@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from modeler.bento import find_free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 CORES = os.cpu_count()
@@ -77,9 +79,7 @@ class Server:
     """A running server, ready to answer."""
 
     def __init__(self, name: str, environment: dict[str, str], rows: list[dict]):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = find_free_port()
         folder, words = SERVERS[name]
         started = time.perf_counter()
         self._process = subprocess.Popen(

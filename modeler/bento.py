@@ -1,7 +1,9 @@
 """The bento and its image: which model they hold, what is said of it, and how they are built, and run to be verified."""
 
 import base64
+import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -96,9 +98,7 @@ def serve_bento(tag: str) -> Iterator[str]:
             f"there is no bento {tag} in the store {store_home()}; `bentoml list` shows what there is, "
             "and `python pipeline.py --build` makes one"
         ) from None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_free_port()
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [*BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", str(port)],
@@ -122,6 +122,21 @@ def serve_bento(tag: str) -> Iterator[str]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def find_free_port() -> int:
+    """A free TCP port, below those that a system hands out by itself, so that nobody is given it before it is used.
+
+    BentoML and Jupyter kernels ask for such ports at every start.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def build_image(bento: str) -> str:
@@ -204,7 +219,7 @@ def _await_answer(url: str, ended: Callable[[], bool], tell: Callable[[], str], 
         try:
             urllib.request.urlopen(f"{url}/livez", timeout=1).close()
             return
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             if ended() or time.monotonic() > deadline:
                 raise ModelerError(f"{what} does not start: {_find_error(tell())}") from None
             time.sleep(0.1)

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+from modeler.bento import find_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["-p", "estimator=logistic_regression"]
@@ -72,9 +73,7 @@ class Serving:
     """A real `bentoml serve` process of a project, stopped at the end of a with block."""
 
     def __init__(self, project: Project, log: Path, *arguments: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = find_free_port()
         self.url, self._log = f"http://127.0.0.1:{self.port}", log
         command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         for argument in arguments:

@@ -4,12 +4,18 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, Project
+
+from modeler import ModelerError
+from modeler.bento import find_free_port, serve_bento
 
 SOURCES = {"service.py", "bentofile.yaml", "modeler/start_page.html", "modeler/uv.sh"}
 
@@ -112,6 +118,32 @@ def test_bento_that_answers_otherwise_is_found_row_by_row(built):
         source.write_bytes(honest)
     assert done.returncode == 1 and f"in the bento {bento} differs from its golden rows:" in done.stdout
     assert "records, one row a request, row 0: benign (" in done.stdout
+
+
+def test_bento_is_served_where_no_other_process_is_sent_by_the_system():
+    given_out_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {find_free_port() for _ in range(200)}
+    assert len(ports) > 150 and max(ports) < given_out_from
+
+
+def test_port_that_another_protocol_answers_is_told_as_a_bento_that_does_not_start(built, monkeypatch):
+    project, bento = built
+    monkeypatch.setenv("BENTOML_HOME", str(project.store))
+    with socket.create_server(("127.0.0.1", 0)) as kernel:
+        threading.Thread(target=greet_one, args=[kernel], daemon=True).start()
+        monkeypatch.setattr("modeler.bento.find_free_port", lambda: kernel.getsockname()[1])
+        with (
+            pytest.raises(ModelerError, match=f"the bento {bento} does not start: .*ddress.* in use"),
+            serve_bento(bento),
+        ):
+            pass
+
+
+def greet_one(kernel: socket.socket) -> None:
+    """Answer as ZeroMQ does, which a Jupyter kernel speaks."""
+    connection, _ = kernel.accept()
+    with connection:
+        connection.sendall(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\n")
 
 
 def test_pipeline_builds_the_same_bento_from_any_folder_and_proves_it(retrained, tmp_path):
