@@ -14,8 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
-from modeler import ModelerError
-from modeler.bento import find_free_port, serve_bento
+from modeler.bento import find_free_port
 
 SOURCES = {"service.py", "bentofile.yaml", "modeler/start_page.html", "modeler/uv.sh"}
 
@@ -126,17 +125,15 @@ def test_bento_is_served_where_no_other_process_is_sent_by_the_system():
     assert len(ports) > 150 and max(ports) < given_out_from
 
 
-def test_port_that_another_protocol_answers_is_told_as_a_bento_that_does_not_start(built, monkeypatch):
+def test_port_that_another_protocol_answers_is_told_as_a_bento_that_does_not_start(built):
     project, bento = built
-    monkeypatch.setenv("BENTOML_HOME", str(project.store))
     with socket.create_server(("127.0.0.1", 0)) as kernel:
         threading.Thread(target=greet_one, args=[kernel], daemon=True).start()
-        monkeypatch.setattr("modeler.bento.find_free_port", lambda: kernel.getsockname()[1])
-        with (
-            pytest.raises(ModelerError, match=f"the bento {bento} does not start: .*ddress.* in use"),
-            serve_bento(bento),
-        ):
-            pass
+        taken = f"modeler.bento.find_free_port = lambda: {kernel.getsockname()[1]}"
+        verify = f"sys.exit(pipeline.main(['verify', '--bento', '{bento}']))"
+        done = project.command("-c", f"import sys, pipeline, modeler.bento; {taken}; {verify}")
+    assert done.returncode == 1 and done.stderr.startswith(f"pipeline.py: the bento {bento} does not start: ")
+    assert "ddress already in use" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def greet_one(kernel: socket.socket) -> None:
