@@ -19,6 +19,6 @@ class UsageError(ModelerError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A question that names the nearest known name, for the end of a message; empty where none is near."""
+    """A question in brackets that names the nearest known name, for a message; empty where none is near."""
     nearest = difflib.get_close_matches(given, [str(name) for name in known], n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -98,7 +98,7 @@ def test_numbers_beyond_a_float32_are_refused(reader, rows, number):
         ({"1st colour": True}, "must be a text or null; in training 'blue', 'red', 'sea green'"),
         ({"class": None}, "must be a number; in training 0 to 8"),
         ({"y": "yes"}, "this is the column that the model predicts; leave it out"),
-        ({"1st color": "red"}, "unknown column; did you mean '1st colour'?"),
+        ({"1st color": "red"}, "unknown column (did you mean '1st colour'?)"),
         ({"zzz": 1}, "unknown column; /docs.json lists the known ones"),
     ],
 )

@@ -54,7 +54,7 @@ def test_split_by_keeps_groups_together():
 
 
 def test_split_by_unknown_column_names_the_nearest():
-    with pytest.raises(ModelerError, match="--split-by 'patientt' is not a column; did you mean 'patient'"):
+    with pytest.raises(ModelerError, match=r"--split-by 'patientt' is not a column \(did you mean 'patient'"):
         split_rows(pd.DataFrame({"patient": [1]}), 0.2, "patientt")
 
 
@@ -98,14 +98,14 @@ def test_parquet_reads_like_csv(tmp_path):
 @pytest.mark.parametrize(
     ("data", "target", "sentence"),
     [
-        ("breast_cancr", "", "'breast_cancr' is neither a built-in name nor a file; did you mean 'breast_cancer'?"),
+        ("breast_cancr", "", "'breast_cancr' is neither a built-in name nor a file (did you mean 'breast_cancer'?)"),
         ("nowhere.csv", "y", "data file nowhere.csv does not exist"),
         ("notes.txt", "y", r"notes.txt ends in .txt; data files end in .csv or .parquet"),
         ("folder", "y", "folder is a folder; name a .csv or .parquet file in it"),
         ("empty.csv", "y", "empty.csv is empty"),
         ("header.csv", "y", "header.csv has no rows"),
         ("good.csv", "", "good.csv needs a target: the column to predict, one of x, y"),
-        ("good.csv", "yy", "target 'yy' is not a column of good.csv; did you mean 'y'?; its columns are x, y"),
+        ("good.csv", "yy", "target 'yy' is not a column of good.csv (did you mean 'y'?); its columns are x, y"),
         ("gaps.csv", "y", "target 'y' is missing in 1 of 2 rows"),
         ("text.parquet", "y", "text.parquet cannot be read as Parquet: "),
     ],

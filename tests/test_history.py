@@ -166,10 +166,10 @@ def test_rollback_by_name_readmits_a_withdrawn_version_and_withdraws_the_one_it_
 @pytest.mark.parametrize(
     ("name", "to", "sentence"),
     [
-        ("made", "{0}x", "made has no version {0}x in the store; did you mean '{0}'"),
+        ("made", "{0}x", r"made has no version {0}x in the store \(did you mean '{0}'"),
         ("made", "zzz", "made has no version zzz in the store; there is "),
         ("made", "{2}", "made:{2} is the champion already; nothing was changed"),
-        ("mad", None, "there is no model mad in the store .*; did you mean 'made'"),
+        ("mad", None, r"there is no model mad in the store .* \(did you mean 'made'"),
     ],
 )
 def test_rollback_that_is_impossible_says_why(versions, name, to, sentence):

@@ -56,7 +56,7 @@ def test_values_take_the_type_of_their_parameter(shipped):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("estimater=x", "no notebook has a parameter 'estimater'; did you mean 'estimator'?; eda.ipynb takes"),
+        ("estimater=x", "no notebook has a parameter 'estimater' (did you mean 'estimator'?); eda.ipynb takes"),
         ("seed", "-p seed: a parameter is given as KEY=VALUE"),
         ("data=x.csv", "-p data=x.csv: data is set by --data"),
         ("seed=notanint", "seed must be a whole number, got: notanint"),
@@ -70,7 +70,7 @@ def test_values_take_the_type_of_their_parameter(shipped):
             "estimator=forest",
             "estimator must be one of logistic_regression, random_forest, extra_trees, gradient_boosting, ",
         ),
-        ("estimator=random_forrest", "got: random_forrest; did you mean 'random_forest'?"),
+        ("estimator=random_forrest", "got: random_forrest (did you mean 'random_forest'?)"),
         ("n_estimators=0", "n_estimators must be at least 1, got: 0"),
     ],
 )

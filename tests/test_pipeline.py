@@ -128,7 +128,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
 @pytest.mark.parametrize(
     ("options", "status", "sentence"),
     [
-        (["-p", "estimater=x"], 2, "no notebook has a parameter 'estimater'; did you mean 'estimator'?"),
+        (["-p", "estimater=x"], 2, "no notebook has a parameter 'estimater' (did you mean 'estimator'?)"),
         (["-p", "seed=many"], 2, "seed must be a whole number, got: many"),
         (["-p", "estimator=forest"], 2, "estimator must be one of logistic_regression"),
         (["-p", "positive=cancer"], 2, "-p positive=cancer: the class looked for must be one of benign and malignant"),
@@ -163,7 +163,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["--data", "breast_cancr"], 1, "did you mean 'breast_cancer'?"),
         (["--data", "nowhere.csv", "--target", "y"], 1, "data file nowhere.csv does not exist"),
         (["--data", "damaged.parquet", "--target", "y"], 1, "damaged.parquet cannot be read as Parquet: "),
-        (["--target", "diagnose"], 1, "target 'diagnose' is not a column of breast_cancer; did you mean 'diagnosis'?"),
+        (["--target", "diagnose"], 1, "target 'diagnose' is not a column of breast_cancer (did you mean 'diagnosis'?)"),
         (["--split-by", "patient"], 1, "--split-by 'patient' is not a column"),
     ],
 )

@@ -184,8 +184,8 @@ WRONG_BODIES = [
     (lambda row: swap(row, text="'14'"), 400, None, None, NOT_JSON),
     (lambda row: swap(row, text="14,4"), 400, None, None, NOT_JSON),
     (lambda row: swap(row, "extra"), 400, 0, "extra", "unknown column"),
-    (lambda row: swap(row, "mean radus"), 400, 0, "mean radus", "unknown column; did you mean 'mean radius'?"),
-    (lambda row: swap(row, "Mean Radius"), 400, 0, "Mean Radius", "unknown column; did you mean 'mean radius'?"),
+    (lambda row: swap(row, "mean radus"), 400, 0, "mean radus", "unknown column (did you mean 'mean radius'?)"),
+    (lambda row: swap(row, "Mean Radius"), 400, 0, "Mean Radius", "unknown column (did you mean 'mean radius'?)"),
     (lambda row: swap(row, ""), 400, 0, "", "unknown column"),
     (
         lambda row: swap(row, "diagnosis"),
@@ -271,8 +271,8 @@ def test_wrong_body_is_answered_with_its_fault(service, row, make, status, row_n
         ("/model", {"method": "POST", "body": b"{}"}, 405, "/model answers GET and HEAD only"),
         ("/livez", {"method": "POST", "body": b"{}"}, 405, "/livez answers GET and HEAD only"),
         ("/metrics", {"method": "PATCH", "body": b"{}"}, 405, "/metrics answers GET and HEAD only"),
-        ("/predict/", {"body": b"[]"}, 404, f"{NOTHING}; did you mean '/predict'?"),
-        ("/predit", {"body": b"[]"}, 404, f"{NOTHING}; did you mean '/predict'?"),
+        ("/predict/", {"body": b"[]"}, 404, f"{NOTHING} (did you mean '/predict'?)"),
+        ("/predit", {"body": b"[]"}, 404, f"{NOTHING} (did you mean '/predict'?)"),
         ("/", {"method": "POST", "body": b"[]"}, 405, "/ answers GET and HEAD only"),
         ("/notebooks/secret", {}, 404, NOTHING),
         ("/notebooks/../../etc/passwd", {}, 404, NOTHING),
@@ -544,7 +544,7 @@ def test_renamed_column_is_followed_by_api_documents_examples_and_errors(project
         example = examples["one record"]["value"]
         assert example["Größe (µm) 🩺"] == table["Größe (µm) 🩺"][0] and serving.predict(example)[0] == 200
         _, answer = serving.predict(example | {"Größe (µm)": 1})
-        assert answer["detail"][0]["message"] == "unknown column; did you mean 'Größe (µm) 🩺'?"
+        assert answer["detail"][0]["message"] == "unknown column (did you mean 'Größe (µm) 🩺'?)"
         done = project.retrain("verify", "--url", serving.url)
         assert done.returncode == 0 and "32 golden rows" in done.stdout, done.stderr
 
