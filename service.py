@@ -12,8 +12,9 @@ from pydantic_core import from_json, to_json
 from modeler import ModelerError
 from modeler.bento import PinnedModel, define_image, describe_bento, read_bento_tag
 from modeler.body import RequestError
-from modeler.front import Front, forward_hangup
+from modeler.front import Front
 from modeler.predictor import load_predictor
+from modeler.signals import forward_hangup, refuse_late_connections
 from modeler.telemetry import Metrics, share_metrics
 
 
@@ -78,9 +79,10 @@ class Prediction:
 
     @bentoml.on_deployment
     def prepare() -> None:
-        """Make room for the metrics of all workers, and pass SIGHUP on to them, which has them load the champion anew."""
+        """Make room for the metrics of all workers; pass SIGHUP on to them, which has them load the champion anew."""
         share_metrics()
         forward_hangup()
+        refuse_late_connections()
 
     @bentoml.api(route="/predict")
     def predict(self, rows: list[dict], /) -> dict:

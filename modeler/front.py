@@ -6,7 +6,6 @@ request in memory for a minute, the metrics grow by every path that anybody asks
 
 import asyncio
 import logging
-import os
 import re
 import signal
 import threading
@@ -18,12 +17,12 @@ from pathlib import Path
 from time import perf_counter
 
 import prometheus_client
-import psutil
 from pydantic_core import to_json
 
 from modeler import ModelerError, did_you_mean
 from modeler.body import RequestError
 from modeler.openapi import PAGES, describe_api
+from modeler.signals import limit_grace
 from modeler.telemetry import Metrics, choose_request_id, write_log_line
 
 LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
@@ -97,6 +96,7 @@ class Front:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             limit_grace(self._grace)
+            self._refuse_unreadable()
             self._catch_hangup()  # before the model is loaded, so that none is promoted unseen in between
 
             async def tell(message):
@@ -121,11 +121,40 @@ class Front:
         except ClientGone:
             pass
         finally:
-            seconds = perf_counter() - started
-            self._metrics.count_request(route, status, seconds)
-            predictor = getattr(self._get_service(), "predictor", None)
-            model = model or (predictor and predictor.tag)  # the one that answered may have been replaced since
-            write_log_line(request_id, model, rows, status, seconds, method=method, route=route)
+            self._note(request_id, route, method, status, perf_counter() - started, rows, model)
+
+    def _note(
+        self,
+        request_id: str,
+        route: str,
+        method: str | None,
+        status: int,
+        seconds: float,
+        rows: int | None,
+        model: str | None,
+    ) -> None:
+        """Count a request and write its line of the log."""
+        self._metrics.count_request(route, status, seconds)
+        predictor = getattr(self._get_service(), "predictor", None)
+        model = model or (predictor and predictor.tag)  # the one that answered may have been replaced since
+        write_log_line(request_id, model, rows, status, seconds, method=method, route=route)
+
+    def _refuse_unreadable(self) -> None:
+        """Have uvicorn refuse what is no HTTP as everything else is refused; no application is asked about it."""
+        from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+        body = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
+        head = [b"HTTP/1.1 400 Bad Request", b"connection: close", b"content-type: application/json"]
+        head.append(b"content-length: %d" % len(body))
+
+        def refuse(protocol, _):
+            request_id = choose_request_id("")
+            lines = [*head, b"x-request-id: %s" % request_id.encode(), b"", body]
+            protocol.transport.write(b"\r\n".join(lines))
+            protocol.transport.close()
+            self._note(request_id, "other", None, 400, 0.0, None, None)
+
+        AutoHTTPProtocol.send_400_response = refuse
 
     async def _answer_or_refuse(
         self, route: str, scope, headers: dict[bytes, bytes], receive, request_id: str
@@ -268,51 +297,6 @@ def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | N
 
 def _too_large(max_body: int) -> RequestError:
     return RequestError(413, f"the body is too large; send at most {max_body} bytes a request")
-
-
-def limit_grace(seconds: int) -> None:
-    """Exit this long after SIGTERM or SIGINT at the latest; BentoML would wait a day for a client that does not finish."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # not the server's own process, as in a test
-    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        former = signal.getsignal(ending)
-
-        def end(number, frame, former=former):
-            signal.alarm(seconds)
-            if callable(former):
-                former(number, frame)
-
-        signal.signal(ending, end)
-
-
-def forward_hangup() -> None:
-    """Have BentoML's parent process pass SIGHUP on to its workers.
-
-    By itself, it would start other workers and stop these, which costs requests: those that arrive on an open connection,
-    or on one just accepted, in the moment the connection is closed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    from circus.sighandler import SysHandler
-
-    SysHandler.SIGNALS = [caught for caught in SysHandler.SIGNALS if caught != signal.SIGHUP]
-
-    def forward(number, frame):
-        for worker in psutil.Process().children():
-            if _catches_hangup(worker.pid):
-                worker.send_signal(signal.SIGHUP)
-
-    signal.signal(signal.SIGHUP, forward)
-
-
-def _catches_hangup(pid: int) -> bool:
-    """Whether a worker has come far enough; SIGHUP would end it before, and it will load the model after that anyway."""
-    try:
-        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
-    except OSError:
-        return False
-    return bool(int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), **told) -> Reply:
