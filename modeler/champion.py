@@ -12,7 +12,7 @@ from modeler.contract import class_key, used_features
 from modeler.data import Table, split_rows
 from modeler.graph import Graph
 from modeler.metrics import PRIMARY, measure_interval, resample_primary, score_answers
-from modeler.store import CONTRACT, GRAPH, StoredModel, content_version
+from modeler.store import CONTRACT, GRAPH, StoredModel, check_content
 
 MARGIN = 0.01  # of the primary metric, by which a candidate is clearly worse than the champion
 FEWEST, FEWEST_OF_CLASS = 10, 5  # rows of a comparison; 5 rows are the fewest with over 40 resamples: C(9, 5) = 126
@@ -67,7 +67,8 @@ def compare_on_rows(champion: StoredModel, candidate: Candidate) -> Comparison:
         When the champion is damaged, cannot answer these rows, or they are too few; it says what to do.
     """
     target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
-    theirs = _read_undamaged(champion)
+    check_content(champion)
+    theirs = champion.read(CONTRACT)
     _check_columns(champion, theirs, candidate.contract)
     kept, basis = _choose_rows(candidate, theirs)
     places = np.flatnonzero(kept[candidate.heldout])
@@ -93,7 +94,7 @@ def compare_with_record(champion: StoredModel, candidate: Candidate) -> Comparis
     target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
     recorded = champion.read("metrics.json").get(metric)
     if not isinstance(recorded, int | float):
-        raise ModelerError(f"{champion.tag} has no recorded {metric}; {_mend(champion)}")
+        raise ModelerError(f"{champion.tag} has no recorded {metric}; {champion.mend}")
     _check_enough(candidate.truth, target, "held-out rows")
     interval = measure_interval(resample_primary([candidate.answers], candidate.truth, target)[0] - recorded)
     score = score_answers(candidate.answers, candidate.truth, target)[metric]
@@ -187,20 +188,6 @@ def _find_rename(gone: dict, added: Sequence[dict], alone: bool) -> dict | None:
 def _list_keys(target: dict) -> list[str]:
     """The classes as JSON has them, so that 0, "0" and false are three."""
     return [json.dumps(label, ensure_ascii=False) for label in target["classes"] or []]
-
-
-def _read_undamaged(champion: StoredModel) -> dict:
-    try:
-        version = content_version(champion.path)
-    except OSError as error:
-        raise ModelerError(f"{champion.tag} is damaged: {error.strerror}; {_mend(champion)}") from None
-    if version != champion.version:
-        raise ModelerError(f"{champion.tag} was changed after it was stored; {_mend(champion)}")
-    return champion.read(CONTRACT)
-
-
-def _mend(champion: StoredModel) -> str:
-    return f"remove it with `bentoml models delete {champion.tag}` and retrain"
 
 
 def _check_columns(champion: StoredModel, theirs: dict, ours: dict) -> None:

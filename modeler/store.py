@@ -34,7 +34,6 @@ from modeler.history import (
     settle_event,
 )
 
-_MEND = "remove it with `bentoml models delete {tag}` and retrain"
 GRAPH, CONTRACT = "model.onnx", "contract.json"
 RECORDS = ["metrics.json", "golden.json"]  # without which a model can neither be compared with nor be proven
 LOCK_SECONDS = 30  # that a name's lock is waited for
@@ -51,12 +50,17 @@ class StoredModel:
     def version(self) -> str:
         return self.tag.partition(":")[2]
 
+    @property
+    def mend(self) -> str:
+        """What to do about it where it is damaged."""
+        return f"remove it with `bentoml models delete {self.tag}` and retrain"
+
     def read(self, name: str) -> dict:
         """Read one of the model's JSON files."""
         try:
             return read_json(self.path / name)
         except (OSError, ValueError):
-            raise ModelerError(f"{self.tag} has no readable {name}; {_MEND.format(tag=self.tag)}") from None
+            raise ModelerError(f"{self.tag} has no readable {name}; {self.mend}") from None
 
 
 def store_home() -> Path:
@@ -102,8 +106,19 @@ def find_model(tag: str) -> StoredModel:
 def load_model(tag: str) -> StoredModel:
     """Find a model, and raise a ModelerError also where graph or contract are not what its version was made from."""
     model = find_model(tag)
-    _check_content(model)
+    check_content(model)
     return model
+
+
+def check_content(model: StoredModel) -> None:
+    """Raise a ModelerError unless graph and contract are what the model's version was made from."""
+    try:
+        version = content_version(model.path)
+    except OSError as error:
+        lost = f"lacks {Path(error.filename).name} and is damaged: {error.strerror}"
+        raise ModelerError(f"{model.tag} {lost}; {model.mend}") from None
+    if version != model.version:
+        raise ModelerError(f"{model.tag} was changed after it was stored: its content is {version}; {model.mend}")
 
 
 def list_versions(name: str) -> list[str]:
@@ -115,7 +130,7 @@ def list_versions(name: str) -> list[str]:
 def find_damage(model: StoredModel) -> str | None:
     """What is wrong with a stored model, as far as its hash and a look at its files tell; None for a whole one."""
     try:
-        _check_content(model)
+        check_content(model)
         for name in RECORDS:
             model.read(name)
         if yaml.safe_load((model.path / "model.yaml").read_text("utf-8"))["version"] != model.version:
@@ -183,7 +198,7 @@ def publish_model(
             if verdict is not None:
                 write_json(Path(model.path) / "verdict.json", verdict)
         staged, folder = staging / name / version, store_home() / "models" / name
-        _check_content(StoredModel(tag, staged))
+        check_content(StoredModel(tag, staged))
         _finish_files(staged)
         with lock_name(name):
             settle_event(folder.parent, name, _came_about(name))
@@ -258,7 +273,7 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
             raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
         target = StoredModel(f"{name}:{version}", folder / version)
         try:
-            _check_content(target)
+            check_content(target)
             prove(target)
         except ModelerError as error:
             raise ModelerError(f"{error}. Nothing was changed; --to names another version") from None
@@ -338,17 +353,6 @@ def _note(name: str, event: dict, staging: Path):
 def _move_latest(folder: Path, version: str, staging: Path) -> None:
     (staging / "latest").write_text(version)
     os.replace(staging / "latest", folder / "latest")
-
-
-def _check_content(model: StoredModel) -> None:
-    try:
-        version = content_version(model.path)
-    except OSError as error:
-        raise ModelerError(f"{model.tag} lacks {Path(error.filename).name}; {_MEND.format(tag=model.tag)}") from None
-    if version != model.version:
-        raise ModelerError(
-            f"{model.tag} was changed after it was stored: its content is {version}; {_MEND.format(tag=model.tag)}"
-        )
 
 
 @contextmanager
