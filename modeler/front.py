@@ -143,16 +143,15 @@ class Front:
         """Have uvicorn refuse what is no HTTP as everything else is refused; no application is asked about it."""
         from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-        body = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
-        head = [b"HTTP/1.1 400 Bad Request", b"connection: close", b"content-type: application/json"]
-        head.append(b"content-length: %d" % len(body))
+        answer = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
 
         def refuse(protocol, _):
             request_id = choose_request_id("")
-            lines = [*head, b"x-request-id: %s" % request_id.encode(), b"", body]
-            protocol.transport.write(b"\r\n".join(lines))
+            reply = _reply(answer, JSON, 400, [(b"connection", b"close"), (b"x-request-id", request_id.encode())])
+            head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in reply.headers)]
+            protocol.transport.write(b"\r\n".join([*head, b"", reply.body]))
             protocol.transport.close()
-            self._note(request_id, "other", None, 400, 0.0, None, None)
+            self._note(request_id, "other", None, reply.status, 0.0, None, None)
 
         AutoHTTPProtocol.send_400_response = refuse
 
