@@ -48,7 +48,7 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
         }
     keys = [class_key(label) for label in target["classes"]]
     truth, labels = [class_key(label) for label in truth], [class_key(answer["label"]) for answer in answers]
-    probabilities = np.array([list(answer["probabilities"].values()) for answer in answers])
+    probabilities = _stack_probabilities(answers)
     precision, recall, _, support = metrics.precision_recall_fscore_support(
         truth, labels, labels=keys, zero_division=0.0
     )
@@ -122,8 +122,7 @@ def resample_primary(models: Sequence[Sequence[dict]], truth: Sequence, target: 
     """
     if target["classes"]:
         codes = encode_classes([class_key(label) for label in truth], [class_key(label) for label in target["classes"]])
-        answered = [np.array([list(answer["probabilities"].values()) for answer in answers]) for answers in models]
-        rankings = [_rank_classes(probabilities, codes) for probabilities in answered]
+        rankings = [_rank_classes(_stack_probabilities(answers), codes) for answers in models]
         blocks = [[_average_area(ranking, part) for ranking in rankings] for part in _resample(codes)]
     else:
         truth = np.asarray(truth, dtype=float)
@@ -190,6 +189,11 @@ def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> di
         if not np.isfinite(checked[metric]):
             raise UsageError(f"{option} {bound}: the bound must be a finite number, got {value}")
     return checked
+
+
+def _stack_probabilities(answers: Sequence[dict]) -> np.ndarray:
+    """The probabilities of answers, shape (rows, classes)."""
+    return np.array([list(answer["probabilities"].values()) for answer in answers])
 
 
 def _rank_classes(probabilities: np.ndarray, codes: np.ndarray) -> list[tuple[np.ndarray, ...]]:
