@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from modeler.bento import find_free_port
@@ -58,6 +59,27 @@ class Project:
 
     def retrain(self, *options, **settings) -> subprocess.CompletedProcess:
         return self.command("pipeline.py", *options, **settings)
+
+    def interrupt(self, *words, sent: signal.Signals) -> tuple[int, str, list[psutil.Process]]:
+        """Run pipeline.py and send it a signal once a kernel runs; its exit status, its errors, and its processes."""
+        process = subprocess.Popen(
+            [sys.executable, "pipeline.py", *words], cwd=self.folder, env=self.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        family = []
+        while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
+            time.sleep(0.2)
+            family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(sent)
+        _, told = process.communicate(timeout=60)
+        return process.returncode, told, family
+
+    def publish(self, run: Path, tag: str) -> None:
+        """Make a run's files the champion, without a judgement."""
+        script = "import sys; from pathlib import Path; from modeler.store import publish_model as publish\n"
+        script += "publish(Path(sys.argv[1]), sys.argv[2], {}, {})"
+        done = self.command("-c", script, run, tag)
+        assert done.returncode == 0, done.stderr
 
     def edit_cell(self, notebook: str, holding: str, new_source=None, tags=None) -> None:
         """Change the one cell of a notebook that holds a text."""
@@ -149,6 +171,13 @@ def retrained(tmp_path_factory, worker_id) -> tuple[Project, dict]:
             assert done.returncode == 0, done.stderr
             answer.write_text(done.stdout)
     return Project(folder), json.loads(answer.read_text())
+
+
+def copy_of(retrained, folder: Path) -> Project:
+    """A project that never ran, with a copy of the store, free to be damaged."""
+    project = Project(folder)
+    shutil.copytree(retrained[0].store / "models", project.store / "models")
+    return project
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project
+from conftest import ROOT, Project, copy_of
 
 from modeler.bento import find_free_port
 
@@ -29,11 +29,10 @@ def built(retrained, tmp_path_factory):
 
 
 def make_project(retrained, folder) -> Project:
-    project = Project(folder)
+    project = copy_of(retrained, folder)
     for name in ("bentofile.yaml", "requirements-serve.txt"):
         shutil.copy(ROOT / name, project.folder)
     shutil.copytree(ROOT / "modeler", project.folder / "modeler", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(retrained[0].store / "models", project.store / "models")
     return project
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import Project, alter
+from conftest import alter, copy_of
 
 import pipeline
 from modeler import ModelerError
@@ -43,14 +43,11 @@ def versions(home, small_runs):
 @pytest.fixture
 def two_versions(retrained, tmp_path):
     """A project whose store holds two versions that answer alike, and both versions, the champion last."""
-    first, result = retrained
-    project = Project(tmp_path / "copy")
-    shutil.copytree(first.store, project.store)
+    project, result = copy_of(retrained, tmp_path / "copy"), retrained[1]
     for path in (project.store / "models").glob("*.history.jsonl"):
         path.unlink()
     run, tag = alter(shutil.copytree(result["run"], tmp_path / "run"), result["model"].partition(":")[0])
-    script = f"from pathlib import Path; from modeler.store import publish_model; publish_model(Path({str(run)!r}), {tag!r}, {{}}, {{}})"
-    assert project.command("-c", script).returncode == 0
+    project.publish(run, tag)
     return project, result["model"].partition(":")[2], tag.partition(":")[2]
 
 

@@ -1,17 +1,15 @@
 """The retrain as people run it: one verdict, one right exit status, and a store that only proven models reach."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import pandas as pd
 import psutil
 import pytest
-from conftest import QUICK, ROOT, SECRET, Project
+from conftest import QUICK, ROOT, SECRET, Project, copy_of
 from sklearn.datasets import load_breast_cancer
 
 FIELDS = [
@@ -105,9 +103,7 @@ def test_verify_replays_the_golden_rows(retrained):
 
 
 def test_verify_tells_a_difference_row_by_row(retrained, tmp_path):
-    first, result = retrained
-    project = Project(tmp_path / "copy")
-    shutil.copytree(first.store, project.store)
+    project, result = copy_of(retrained, tmp_path / "copy"), retrained[1]
     path = project.store / "models" / result["model"].replace(":", "/") / "golden.json"
     golden = json.loads(path.read_text())
     golden["answers"][5]["probabilities"]["benign"] += 2e-5
@@ -279,10 +275,9 @@ def test_scaler_outside_the_pipeline_is_rejected(project):
 
 
 @pytest.fixture
-def defended(retrained, project) -> tuple[Project, str]:
+def defended(retrained, tmp_path) -> tuple[Project, str]:
     """A project with a champion in a store of its own, and the champion's tag."""
-    shutil.copytree(retrained[0].store / "models", project.store / "models", symlinks=True)
-    return project, retrained[1]["model"]
+    return copy_of(retrained, tmp_path), retrained[1]["model"]
 
 
 def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended):
@@ -374,17 +369,8 @@ def test_regression_is_recognised_and_scored(project):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_stops_everything_and_stores_nothing(project, sent):
-    process = subprocess.Popen(
-        [sys.executable, "pipeline.py", *QUICK], cwd=project.folder, env=project.environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    family = []
-    while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
-        time.sleep(0.2)
-        family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(sent)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in told
+    status, told, family = project.interrupt(*QUICK, sent=sent)
+    assert status == 130 and "Traceback" not in told
     assert "pipeline.py: interrupted" in told
     assert not psutil.wait_procs(family, timeout=15)[1]
     assert project.stored == []

@@ -5,13 +5,11 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 
 import nbformat
 import psutil
 import pytest
-from conftest import Project
+from conftest import copy_of
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
@@ -28,10 +26,8 @@ MOVED_ON = "the project's has changed since; the one that the model carries was 
 @pytest.fixture
 def stored(retrained, tmp_path):
     """The default model as a store of this test's own holds it, with a project beside it that never ran."""
-    first, result = retrained
-    project = Project(tmp_path / "elsewhere")
-    shutil.copytree(first.store, project.store)
-    return project, StoredModel(result["model"], project.store / "models" / result["model"].replace(":", "/"))
+    project, tag = copy_of(retrained, tmp_path / "elsewhere"), retrained[1]["model"]
+    return project, StoredModel(tag, project.store / "models" / tag.replace(":", "/"))
 
 
 @pytest.fixture
@@ -134,17 +130,8 @@ def test_failing_cell_is_told_with_what_differs(stored):
 
 def test_interrupt_ends_the_kernel(stored):
     project, model = stored
-    process = subprocess.Popen(
-        [sys.executable, "pipeline.py", "reproduce", model.tag], cwd=project.folder, env=project.environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    family = []
-    while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
-        time.sleep(0.2)
-        family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in told and "pipeline.py: interrupted" in told
+    status, told, family = project.interrupt("reproduce", model.tag, sent=signal.SIGTERM)
+    assert status == 130 and "Traceback" not in told and "pipeline.py: interrupted" in told
     assert not psutil.wait_procs(family, timeout=15)[1]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
-from conftest import QUICK, ROOT, Project, Serving, alter
+from conftest import QUICK, ROOT, Serving, alter, copy_of
 from sklearn.datasets import load_breast_cancer
 
 from modeler.body import write_forms
@@ -39,13 +39,6 @@ def golden(retrained):
 @pytest.fixture(scope="module")
 def row(golden):
     return golden["rows"][0]
-
-
-def copy_of(retrained, folder):
-    """A project with a store of its own that may be damaged."""
-    project = Project(folder)
-    shutil.copytree(retrained[0].store, project.store)
-    return project
 
 
 # What it answers
@@ -734,8 +727,6 @@ def ask_on_and_on(serving, body, keeps, answered, failed, ended):
 def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, tmp_path):
     project, first = copy_of(retrained, tmp_path), retrained[1]["model"]
     run, second = alter(Path(shutil.copytree(retrained[1]["run"], tmp_path / "run")), "breast_cancer")
-    publish = "import sys; from pathlib import Path; from modeler.store import publish_model as publish\n"
-    publish += "publish(Path(sys.argv[1]), sys.argv[2], {}, {})"
     serving = Serving(project, tmp_path / "log", "workers=2")
     workers = await_workers(serving, 2)
     serving.process.send_signal(signal.SIGHUP)  # too early for the workers, which must survive it
@@ -750,7 +741,7 @@ def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, t
         for client in clients:
             client.start()
         try:
-            assert project.command("-c", publish, run, second).returncode == 0
+            project.publish(run, second)
             for tag, other in ((second, first), (first, second), (second, first)):
                 if tag == first or answered[0].count(second):
                     assert project.retrain("rollback", "--to", tag).returncode == 0
