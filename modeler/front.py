@@ -7,8 +7,6 @@ request in memory for a minute, the metrics grow by every path that anybody asks
 import asyncio
 import logging
 import re
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ from pydantic_core import to_json
 from modeler import ModelerError, did_you_mean
 from modeler.body import RequestError
 from modeler.openapi import PAGES, describe_api
-from modeler.signals import limit_grace
+from modeler.signals import catch_hangup, limit_grace
 from modeler.telemetry import Metrics, choose_request_id, write_log_line
 
 LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
@@ -81,7 +79,7 @@ class Front:
         self._app, self._get_service, self._metrics = app, get_service, metrics
         self._max_body, self._grace, self._openapi = max_body, grace, None
         self._threads = ThreadPoolExecutor(1, "large-bodies")
-        self._loading, self._started, self._tasks = asyncio.Lock(), asyncio.Event(), set()
+        self._loading, self._started = asyncio.Lock(), asyncio.Event()
         self._routes = {
             "/predict": (("POST",), self._predict),
             "/": (READ, self._show_start_page),
@@ -97,7 +95,7 @@ class Front:
         if scope["type"] == "lifespan":
             limit_grace(self._grace)
             self._refuse_unreadable()
-            self._catch_hangup()  # before the model is loaded, so that none is promoted unseen in between
+            catch_hangup(self._reload)  # before the model is loaded, so that none is promoted unseen in between
 
             async def tell(message):
                 await send(message)
@@ -226,18 +224,12 @@ class Front:
             raise RequestError(503, service.fault)
         return service.predictor
 
-    def _catch_hangup(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # not so in a test
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.add(loop.create_task(self._reload())))
-
     async def _reload(self) -> None:
         """Load the model anew while the former one answers; each SIGHUP is followed by a load of its own."""
         async with self._loading:
             await self._started.wait()
             await asyncio.get_running_loop().run_in_executor(None, self._get_service().load)
             self._openapi = None
-        self._tasks.discard(asyncio.current_task())
 
     async def _show_model(self, scope, headers, receive) -> Reply:
         return _reply(to_json(self._get_predictor().describe()), JSON)

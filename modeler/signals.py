@@ -1,10 +1,12 @@
 """What SIGTERM, SIGINT and SIGHUP do in the service's processes, so that no request is lost by them."""
 
+import asyncio
 import os
 import re
 import signal
 import socket
 import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +29,19 @@ def limit_grace(seconds: int) -> None:
                 former(number, frame)
 
         signal.signal(ending, end)
+
+
+def catch_hangup(reload: Callable[[], Coroutine]) -> None:
+    """Have this worker run `reload` beside its requests at each SIGHUP."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # as above
+    loop, tasks = asyncio.get_running_loop(), set()  # a loop itself does not keep its tasks
+
+    def begin():
+        tasks.add(task := loop.create_task(reload()))
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin)
 
 
 def refuse_late_connections() -> None:
