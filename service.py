@@ -5,17 +5,16 @@ import logging
 from pathlib import Path
 
 import bentoml
-from _bentoml_sdk import Service  # `bentoml.service` takes a class of service, but this one has no public name
 from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
-from modeler.bento import PinnedModel, define_image, describe_bento, read_bento_tag
-from modeler.body import RequestError
-from modeler.front import Front
-from modeler.predictor import load_predictor
-from modeler.signals import forward_hangup, refuse_late_connections
-from modeler.telemetry import Metrics, share_metrics
+from modeler.inside import forward_hangup, refuse_late_connections, service_class
+from modeler.service.bento import PinnedModel, define_image, describe_bento, read_bento_tag
+from modeler.service.body import RequestError
+from modeler.service.front import Front
+from modeler.service.predictor import load_predictor
+from modeler.service.telemetry import Metrics, share_metrics
 
 
 class Arguments(BaseModel, extra="forbid"):
@@ -38,7 +37,7 @@ arguments = bentoml.use_arguments(Arguments)
 tag = read_bento_tag(Path(__file__)) or arguments.model
 
 
-class FrontedService(Service):
+class FrontedService(service_class()):
     """A BentoML service whose requests come through our front first."""
 
     def to_asgi(self, is_main: bool = True):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from serving import PEERS, ROOT, Client, prepare, run_clients
 
-from modeler.bento import HARDENED
+from modeler.ship.run import HARDENED
 
 OURS, DEFAULT = "this image", "BentoML default"
 PEER = """\

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from modeler.data import load_table
+from modeler.data.tables import load_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = {"fit": "pipeline.fit(", "validate": "cross_validate("}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from modeler.bento import find_free_port
+from modeler.ship.run import find_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"

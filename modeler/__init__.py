@@ -22,3 +22,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question in brackets that names the nearest known name, for a message; empty where none is near."""
     nearest = difflib.get_close_matches(given, [str(name) for name in known], n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def list_names(names: Iterable[str], most: int = 8) -> str:
+    """The first names, and how many more there are, for a message."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

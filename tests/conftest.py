@@ -16,7 +16,7 @@ import nbformat
 import psutil
 import pytest
 
-from modeler.bento import find_free_port
+from modeler.ship.run import find_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["-p", "estimator=logistic_regression"]
@@ -76,7 +76,7 @@ class Project:
 
     def publish(self, run: Path, tag: str) -> None:
         """Make a run's files the champion, without a judgement."""
-        script = "import sys; from pathlib import Path; from modeler.store import publish_model as publish\n"
+        script = "import sys; from pathlib import Path; from modeler.store.publish import publish_model as publish\n"
         script += "publish(Path(sys.argv[1]), sys.argv[2], {}, {})"
         done = self.command("-c", script, run, tag)
         assert done.returncode == 0, done.stderr
@@ -201,7 +201,7 @@ def home(tmp_path, monkeypatch):
 def alter(run, name="made"):
     """Change a run so that it is another version with the same answers; the run and its tag."""
     (run / "contract.json").write_text((run / "contract.json").read_text() + "\n")
-    from modeler.store import content_version
+    from modeler.model.stored import content_version
 
     return run, f"{name}:{content_version(run)}"
 

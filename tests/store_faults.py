@@ -14,18 +14,9 @@ from pathlib import Path
 import bentoml
 
 from modeler import ModelerError
-from modeler.store import (
-    check_writable,
-    content_version,
-    find_champion,
-    list_versions,
-    load_model,
-    note_rejection,
-    publish_model,
-    read_history,
-    roll_back,
-    store_home,
-)
+from modeler.model.stored import content_version, find_champion, list_versions, load_model, store_home
+from modeler.store.lock import check_writable
+from modeler.store.publish import note_rejection, publish_model, read_history, roll_back
 
 RUNS = [Path(word) for word in sys.argv[2:]]
 EXPECTED = ["--readmit promotes it", "is the champion already", "no older champion to roll back to"]

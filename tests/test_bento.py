@@ -14,9 +14,9 @@ import pytest
 import yaml
 from conftest import ROOT, Project, copy_of
 
-from modeler.bento import find_free_port
+from modeler.ship.run import find_free_port
 
-SOURCES = {"service.py", "bentofile.yaml", "modeler/start_page.html", "modeler/uv.sh"}
+SOURCES = {"service.py", "bentofile.yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,8 @@ def sources_of(project, bento) -> dict[str, bytes]:
 
 
 def test_bento_holds_the_service_and_its_package_alone(built):
-    modules = {f"modeler/{path.name}" for path in (ROOT / "modeler").glob("*.py")}
+    served = [*(ROOT / "modeler").glob("*.py"), *(ROOT / "modeler").glob("model/*"), *(ROOT / "modeler").glob("service/*")]
+    modules = {path.relative_to(ROOT).as_posix() for path in served if path.is_file()}
     assert set(sources_of(*built)) == SOURCES | modules
 
 
@@ -128,9 +129,9 @@ def test_port_that_another_protocol_answers_is_told_as_a_bento_that_does_not_sta
     project, bento = built
     with socket.create_server(("127.0.0.1", 0)) as kernel:
         threading.Thread(target=greet_one, args=[kernel], daemon=True).start()
-        taken = f"modeler.bento.find_free_port = lambda: {kernel.getsockname()[1]}"
+        taken = f"modeler.ship.run.find_free_port = lambda: {kernel.getsockname()[1]}"
         verify = f"sys.exit(pipeline.main(['verify', '--bento', '{bento}']))"
-        done = project.command("-c", f"import sys, pipeline, modeler.bento; {taken}; {verify}")
+        done = project.command("-c", f"import sys, pipeline, modeler.ship.run; {taken}; {verify}")
     assert done.returncode == 1 and done.stderr.startswith(f"pipeline.py: the bento {bento} does not start: ")
     assert "ddress already in use" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -191,6 +192,6 @@ def test_nothing_to_build_or_to_verify_is_one_sentence(project, words, sentence)
 
 def test_folder_that_bentoml_refuses_is_named(retrained, tmp_path):
     hidden = make_project(retrained, tmp_path / ".hidden")
-    build = "import sys; from pathlib import Path; from modeler.bento import build_bento; build_bento(Path.cwd(), 'breast_cancer')"
+    build = "import sys; from pathlib import Path; from modeler.ship.build import build_bento; build_bento(Path.cwd(), 'breast_cancer')"
     done = hidden.command("-c", build, env=hidden.environment | {"PYTHONPATH": os.fspath(hidden.folder)})
     assert done.returncode == 1 and "ModelerError: the bento cannot be built: " in done.stderr

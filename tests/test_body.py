@@ -5,9 +5,10 @@ import json
 import pytest
 from test_graph import make_table
 
-from modeler.body import FORMS, BodyReader, RequestError, write_forms
-from modeler.contract import derive_contract
-from modeler.data import Table, raw_records
+from modeler.data.derive import derive_contract
+from modeler.data.rows import raw_records
+from modeler.data.tables import Table
+from modeler.service.body import FORMS, BodyReader, RequestError, write_forms
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,20 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
-from modeler.body import BodyReader, RequestError
-from modeler.champion import Candidate, Comparison, compare_on_rows, list_breaking_changes
-from modeler.contract import derive_contract, read_json, write_json
-from modeler.data import Table, load_table, raw_records, split_rows
-from modeler.gate import _challenge_champion, answer_with_estimator, judge_candidate, load_estimator
-from modeler.graph import Graph, convert_pipeline, encode_table
-from modeler.metrics import BUILT_IN_FLOORS, measure_interval, resample_primary
-from modeler.store import StoredModel, content_version
+from modeler.data.derive import derive_contract
+from modeler.data.rows import raw_records, split_rows
+from modeler.data.tables import Table, load_table
+from modeler.gate.bounds import BUILT_IN_FLOORS
+from modeler.gate.callers import list_breaking_changes
+from modeler.gate.candidate import Candidate
+from modeler.gate.champion import Comparison, challenge_champion, compare_on_rows
+from modeler.gate.judge import judge_candidate
+from modeler.model.contract import read_json, write_json
+from modeler.model.graph import Graph
+from modeler.model.stored import StoredModel, content_version
+from modeler.service.body import BodyReader, RequestError
+from modeler.train.estimator import answer_with_estimator, convert_pipeline, encode_table, load_estimator
+from modeler.train.metrics import measure_interval, resample_primary
 
 TWO = {"name": "y", "classes": ["a", "b"], "positive": "a", "threshold": 0.5}
 
@@ -149,7 +155,7 @@ def test_champion_itself_passes_however_few_rows_there_are(run, stored, table):
     answers = Graph(run / "model.onnx", contract).answer(records)
     few = Table("few", rows, "diagnosis")
     candidate = Candidate(content_version(run), contract, few, np.ones(6, bool), records, truth, answers)
-    check, metrics = _challenge_champion(as_champion(stored), candidate, "better", allowed=False)
+    check, metrics = challenge_champion(as_champion(stored), candidate, "better", allowed=False)
     assert check.passed and check.sentence == "the candidate is the champion itself" and metrics["accuracy"] == 1
 
 

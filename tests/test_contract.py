@@ -7,18 +7,11 @@ import pandas as pd
 import pytest
 
 from modeler import ModelerError
-from modeler.contract import (
-    check_table,
-    class_key,
-    derive_contract,
-    describe_leak,
-    measure_association,
-    read_contract,
-    tell_task,
-    used_features,
-    write_json,
-)
-from modeler.data import Table, load_table, split_rows
+from modeler.data.columns import describe_leak, measure_association, tell_task
+from modeler.data.derive import check_table, derive_contract
+from modeler.data.rows import split_rows
+from modeler.data.tables import Table, load_table
+from modeler.model.contract import class_key, read_contract, used_features, write_json
 
 ARTICLE_DROPS = {
     "mean fractal dimension", "texture error", "smoothness error", "symmetry error", "fractal dimension error",

@@ -6,7 +6,9 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from modeler import ModelerError
-from modeler.data import hash_table, load_table, raw_records, slugify, split_rows
+from modeler.data.derive import derive_contract
+from modeler.data.rows import hash_table, raw_records, split_rows
+from modeler.data.tables import Table, load_table, slugify
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_parquet_reads_like_csv(tmp_path):
         ("header.csv", "y", "header.csv has no rows"),
         ("good.csv", "", "good.csv needs a target: the column to predict, one of x, y"),
         ("good.csv", "yy", "target 'yy' is not a column of good.csv (did you mean 'y'?); its columns are x, y"),
-        ("gaps.csv", "y", "target 'y' is missing in 1 of 2 rows"),
+        ("gaps.csv", "y", "target 'y' is missing in 3 of 5 rows; name another target, or fill it in"),
         ("text.parquet", "y", "text.parquet cannot be read as Parquet: "),
     ],
 )
@@ -117,7 +119,7 @@ def test_unusable_data_are_named_with_what_to_do(tmp_path, monkeypatch, data, ta
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("x,y\n")
     (tmp_path / "good.csv").write_text("x,y\n1,a\n")
-    (tmp_path / "gaps.csv").write_text("x,y\n1,a\n2,\n")
+    (tmp_path / "gaps.csv").write_text("x,y\n1,a\n2,\n3,b\n4,\n5,\n")
     (tmp_path / "text.parquet").write_text("x,y\n1,2\n")
     with pytest.raises(ModelerError) as error:
         load_table(data, target)
@@ -139,3 +141,24 @@ def test_file_without_a_latin_letter_in_its_name_is_a_table(tmp_path):
 def test_dates_are_texts_in_raw_records():
     frame = pd.DataFrame({"day": pd.to_datetime(["2024-01-01", None]), "x": [1, 2]})
     assert raw_records(frame) == [{"day": "2024-01-01 00:00:00", "x": 1}, {"day": None, "x": 2}]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "task"),
+    [
+        (["0", "", "1", "0", "", "1"], "i", "classification"),
+        (["true", "", "false", "true", "", "false"], "b", "classification"),
+        (["a", "", "b", "a", "", "b"], "O", "classification"),
+        (["0.5", "", "1", "2.25", "", "3"], "f", "regression"),
+    ],
+)
+def test_rows_without_a_target_are_left_out_counted_and_told(tmp_path, values, kind, task):
+    (tmp_path / "gaps.csv").write_text("x,flag,y\n" + "".join(f"{i},{i % 3 > 0},{y}\n" for i, y in enumerate(values)))
+    table = load_table(str(tmp_path / "gaps.csv"), "y")
+    assert (len(table.frame), table.left_out, table.task) == (4, 2, task)
+    assert table.frame["x"].tolist() == [0, 2, 3, 5] and table.frame["y"].dtype.kind == kind
+    assert table.notes[0] == "2 of 6 rows have no 'y' and are left out"
+    contract = derive_contract(table, table.frame, 0, 0.2)
+    assert (contract["rows"], contract["rows_without_target"]) == (4, 2)
+    whole = Table("whole", table.frame, "y")
+    assert "rows_without_target" not in derive_contract(whole, table.frame, 0, 0.2)

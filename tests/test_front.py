@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from test_predictor import store_model
 
-from modeler import front
-from modeler.front import Front
-from modeler.predictor import Predictor
-from modeler.telemetry import Metrics
+from modeler.service import front
+from modeler.service.front import Front
+from modeler.service.predictor import Predictor
+from modeler.service.telemetry import Metrics
 
 
 @pytest.fixture(scope="module")

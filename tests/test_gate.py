@@ -14,11 +14,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from modeler import ModelerError
-from modeler.contract import derive_contract, read_json, write_json
-from modeler.data import Table, load_table, split_rows
-from modeler.gate import _beat_dummy, judge_candidate, load_estimator
-from modeler.graph import Graph, convert_pipeline, decode_answers, encode_table
-from modeler.metrics import measure_roc_auc
+from modeler.data.derive import derive_contract
+from modeler.data.rows import split_rows
+from modeler.data.tables import Table, load_table
+from modeler.gate.candidate import Candidate
+from modeler.gate.checks import beat_dummy
+from modeler.gate.judge import judge_candidate
+from modeler.model.answers import decode_answers
+from modeler.model.contract import read_json, write_json
+from modeler.model.graph import Graph
+from modeler.train.estimator import convert_pipeline, encode_table, load_estimator
+from modeler.train.metrics import measure_roc_auc
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +265,7 @@ def test_model_that_beats_a_dummy_only_by_chance_is_rejected(run, table):
     for trace, passed in ((0.1, False), (1.5, True)):
         score = 1 / (1 + np.exp(-noise - trace * (np.array(truth) == "malignant")))
         answers = decode_answers(np.column_stack([1 - score, score]), contract)
-        check = _beat_dummy(answers, truth, table, heldout, contract)
+        check = beat_dummy(Candidate("", contract, table, heldout, [], truth, answers))
         assert measure_roc_auc(np.column_stack([1 - score, score]), np.array(truth) == "malignant") > 0.5
         assert check.passed is passed and (check.value > 0) is passed
 
@@ -272,7 +278,7 @@ def test_regression_beats_the_training_mean_or_is_rejected(table):
     noise = np.random.default_rng(0).normal(size=len(truth)) * truth.std()
     for share, passed in ((0.3, True), (1.0, False)):
         answers = [{"value": value} for value in truth + share * noise]
-        check = _beat_dummy(answers, truth.tolist(), numbers, heldout, contract)
+        check = beat_dummy(Candidate("", contract, numbers, heldout, [], truth.tolist(), answers))
         assert check.passed is passed and check.sentence.startswith("r2 is ")
 
 
@@ -282,7 +288,7 @@ def test_holdout_without_a_class_fails_with_what_to_do(run, table, tmp_path):
     heldout = np.ones(len(rare), bool)
     rows = rare.head(20).drop(columns="diagnosis").to_dict("records")
     with pytest.raises(ModelerError, match="no held-out row is malignant; raise holdout or bring more rows"):
-        _beat_dummy(answers.answer(rows), ["benign"] * 20, table, heldout, answers.contract)
+        beat_dummy(Candidate("", answers.contract, table, heldout, [], ["benign"] * 20, answers.answer(rows)))
 
 
 def test_verdict_file_has_each_check_with_number_threshold_and_sentence(retrained):

@@ -1,6 +1,7 @@
 """The golden rows: every class among them, every difference told."""
 
-from modeler.golden import choose_golden, replay_golden
+from modeler.gate.candidate import choose_golden
+from modeler.model.golden import replay_golden
 
 CONTRACT = {"target": {"name": "y", "classes": ["a", "b"], "positive": "b", "threshold": 0.5}}
 ROWS = [{"x": 0.1}, {"x": 0.9}]

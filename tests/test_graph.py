@@ -15,17 +15,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, RobustScaler
 
 from modeler import ModelerError
-from modeler.contract import derive_contract, used_features
-from modeler.data import Table, raw_records
-from modeler.graph import (
-    SAME_ANSWER,
-    Graph,
-    convert_pipeline,
-    decode_answers,
-    describe_differences,
-    encode_columns,
-    encode_table,
-)
+from modeler.data.derive import derive_contract
+from modeler.data.rows import raw_records
+from modeler.data.tables import Table
+from modeler.model.answers import SAME_ANSWER, decode_answers, describe_differences
+from modeler.model.contract import used_features
+from modeler.model.graph import Graph, encode_columns
+from modeler.train.estimator import convert_pipeline, encode_table
 
 CLASSIFIERS = {
     "logistic_regression": linear_model.LogisticRegression(max_iter=1000),
@@ -164,11 +160,11 @@ def test_answer_that_is_no_number_is_refused(output):
 def test_runtime_writes_down_and_sends_nothing_about_its_use(tmp_path):
     pipeline, X, _ = fit(make_table("two"), CLASSIFIERS["logistic_regression"])
     (tmp_path / "model.onnx").write_bytes(convert_pipeline(pipeline, X))
-    load = "import sys; from modeler.graph import Graph; Graph(open(sys.argv[1], 'rb').read(), {'features': []})"
+    load = "import sys; from modeler.model.graph import Graph; Graph(open(sys.argv[1], 'rb').read(), {'features': []})"
     bare = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     for command in (
         load,
-        load.replace("import sys;", "import sys; from pipeline import _import_gate; _import_gate();"),
+        load.replace("import sys;", "import sys; from pipeline import import_gate; import_gate();"),
     ):
         words = [sys.executable, "-c", command, str(tmp_path / "model.onnx")]
         subprocess.run(words, check=True, env=bare | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})

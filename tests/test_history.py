@@ -5,29 +5,25 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import alter, copy_of
 
 import pipeline
 from modeler import ModelerError
-from modeler.contract import read_json
-from modeler.gate import Judgement
-from modeler.history import announce_event, format_history, list_withdrawn, make_event
-from modeler.predictor import load_predictor
-from modeler.progress import Progress
-from modeler.store import (
-    content_version,
-    find_champion,
-    find_withdrawal,
-    list_versions,
-    lock_name,
-    note_rejection,
-    publish_model,
-    read_history,
-    roll_back,
-)
+from modeler.commands.progress import Progress
+from modeler.commands.publish import decide_candidate
+from modeler.gate.checks import Check
+from modeler.gate.judge import Judgement
+from modeler.model.contract import read_json
+from modeler.model.stored import content_version, find_champion, list_versions
+from modeler.service.predictor import load_predictor
+from modeler.store.history import announce_event, format_history, list_withdrawn, make_event
+from modeler.store.lock import lock_name
+from modeler.store.publish import find_withdrawal, note_rejection, publish_model, read_history, roll_back
 
+REQUEST = SimpleNamespace(name="made", table=SimpleNamespace(left_out=0))
 FIELDS = ["id", "when", "user", "host", "event", "version", "before", "after", "run", "metrics", "reasons"]
 
 
@@ -61,8 +57,7 @@ def champion():
 
 def pass_gate(run, readmit=False):
     """What the pipeline does with a candidate that passed every other check."""
-    judgement = Judgement([], {"accuracy": 0.9})
-    return pipeline.publish(run, "made", find_champion("made"), judgement, {}, readmit, Progress())
+    return decide_candidate(run, REQUEST, lambda champion: Judgement([], {"accuracy": 0.9}), {}, readmit, Progress())
 
 
 # What is noted
@@ -245,9 +240,7 @@ def test_promotion_past_a_damaged_champion_says_so(versions, home, small_runs):
 
 
 def test_run_whose_model_could_not_be_stored_has_no_verdict(versions, small_runs, monkeypatch):
-    from modeler import store
-
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("modeler.store.lock.LOCK_SECONDS", 0.1)
     with lock_name("made"), pytest.raises(ModelerError, match="the store's made is being changed by"):
         pass_gate(small_runs[3])
     assert not (small_runs[3] / "verdict.json").exists() and champion() == versions[2]
@@ -317,11 +310,21 @@ def test_table_fits_the_terminal(versions, small_runs, monkeypatch, width):
     assert table.count("now the champion") == 1 and "recall:a" not in table
 
 
-def test_candidate_judged_against_another_champion_is_not_promoted(versions, small_runs):
-    judged = find_champion("made")
-    go_back()
-    with pytest.raises(
-        ModelerError, match=f"is {versions[1]} by now, and the candidate was compared with {versions[2]}"
-    ):
-        pipeline.publish(small_runs[3], "made", judged, Judgement([], {"accuracy": 0.9}), {}, False, Progress())
-    assert champion() == versions[1] and not (small_runs[3] / "verdict.json").exists()
+@pytest.mark.parametrize("passes", [True, False])
+def test_candidate_whose_champion_was_replaced_meanwhile_is_judged_again(versions, small_runs, passes):
+    judged = []
+
+    def judge(champion):
+        judged.append(champion.version)
+        if len(judged) == 1:
+            go_back()
+        return Judgement([Check("again", passes or len(judged) == 1, 0.0, 0.0, "worse")], {"accuracy": 0.9})
+
+    outcome = decide_candidate(small_runs[3], REQUEST, judge, {}, False, Progress())
+    assert judged == [versions[2], versions[1]]
+    assert outcome.verdict == ("promoted" if passes else "rejected")
+    assert outcome.champion.version == champion() == versions[3 if passes else 1]
+    verdict = read_json(small_runs[3] / "verdict.json")
+    assert (verdict["verdict"], verdict["reasons"]) == (outcome.verdict, [] if passes else ["worse"])
+    assert [check["name"] for check in verdict["checks"]] == ["again", "not withdrawn"]
+    assert read_history("made")[-1]["event"] == outcome.verdict

@@ -13,7 +13,7 @@ from conftest import ROOT
 from test_bento import build, invert_answers, make_project
 from test_readme import README
 
-from modeler.bento import HARDENED
+from modeler.ship.run import HARDENED
 
 
 def docker(*words, check=True) -> str:

@@ -5,11 +5,11 @@ import pytest
 from sklearn import metrics
 
 from modeler import ModelerError, UsageError
-from modeler.graph import decode_answers
-from modeler.metrics import (
+from modeler.gate.bounds import check_bounds
+from modeler.model.answers import decode_answers
+from modeler.train.metrics import (
     RESAMPLES,
     _resample,
-    check_bounds,
     encode_classes,
     measure_interval,
     measure_roc_auc,

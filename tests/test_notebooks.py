@@ -14,7 +14,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
-from modeler.notebooks import Execution, execute_notebook, export_html, reproduce_notebooks
+from modeler.runs.execute import Execution, execute_notebook, export_html
+from modeler.runs.replay import reproduce_notebooks
 
 KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
@@ -82,7 +83,7 @@ def test_failing_cell_is_named_with_its_last_lines_and_the_notebook_is_kept(exec
 
 def test_own_error_in_a_notebook_is_shown_as_its_sentence_alone(execute):
     with pytest.raises(ModelerError) as error:
-        execute("from modeler.contract import read_contract", "read_contract('out/contract.json')")
+        execute("from modeler.model import read_contract", "read_contract('out/contract.json')")
     assert "cell [4] of 4, failed: there is no out/contract.json; run eda.ipynb first" in str(error.value)
     assert "Traceback" not in str(error.value)
 
@@ -232,7 +233,8 @@ def test_html_page_loads_nothing_from_outside(run):
 INTERRUPT = """
 import signal, sys
 from pathlib import Path
-from modeler.notebooks import execute_notebook, reproduce_notebooks
+from modeler.runs.execute import execute_notebook
+from modeler.runs.replay import reproduce_notebooks
 say = lambda *progress: print(*progress, flush=True)
 run = Path(sys.argv[1])
 execution = execute_notebook(Path(sys.argv[2]), run, {"number": 2}, [], say)

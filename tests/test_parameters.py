@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from modeler import ModelerError, UsageError
-from modeler.parameters import CHOICES, LEAST, RANGE, check_parameters, read_parameters
+from modeler.runs.parameters import CHOICES, LEAST, RANGE, check_parameters, read_parameters
 
 RESERVED = {"data": "--data"}
 

@@ -7,13 +7,14 @@ import pytest
 from test_graph import CLASSIFIERS, REGRESSORS, fit, make_table
 
 from modeler import ModelerError
-from modeler.body import RequestError
-from modeler.contract import read_json, write_json
-from modeler.data import raw_records
-from modeler.graph import convert_pipeline, decode_answers, describe_differences
-from modeler.openapi import describe_api, make_example
-from modeler.predictor import Predictor
-from modeler.store import StoredModel, content_version
+from modeler.data.rows import raw_records
+from modeler.model.answers import decode_answers, describe_differences
+from modeler.model.contract import read_json, write_json
+from modeler.model.stored import StoredModel, content_version
+from modeler.service.body import RequestError
+from modeler.service.openapi import describe_api, make_example
+from modeler.service.predictor import Predictor
+from modeler.train.estimator import convert_pipeline
 
 
 @pytest.fixture(scope="module", params=["two", "several", "numbers", "booleans", "values"])

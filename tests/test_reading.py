@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modeler import ModelerError
-from modeler.data import load_table, raw_records
-from modeler.reading import CsvFormat
+from modeler.data.dialect import CsvFormat
+from modeler.data.rows import raw_records
+from modeler.data.tables import load_table
 
 ROWS = [{"size": 1.5, "name": "Ä", "y": "a"}, {"size": 2.25, "name": None, "y": "b"}]
 
@@ -67,7 +68,7 @@ def test_numbers_are_read_exactly(tmp_path):
 
 
 def test_quoted_newline_may_stand_where_a_block_of_the_file_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("modeler.reading.BLOCK", 100)
+    monkeypatch.setattr("modeler.data.reading.BLOCK", 100)
     rows, _ = read(tmp_path / "t.csv", "x,y\n" + 'a,"1\n2\n3\n4"\n' * 100)
     assert len(rows) == 100 and {row["y"] for row in rows} == {"1\n2\n3\n4"}
 

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 
 import pipeline
-from modeler.openapi import describe_api
-from modeler.progress import Progress
+from modeler.commands.progress import Progress
+from modeler.service.openapi import describe_api
 from service import Arguments
 
 FEATURE = {"name": "x", "type": "boolean", "used": True, "missing": False, "example": True}

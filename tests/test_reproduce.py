@@ -14,11 +14,20 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
 from modeler import ModelerError
-from modeler.contract import derive_contract, write_json
-from modeler.data import Table, load_table, split_rows
-from modeler.graph import convert_pipeline, encode_table
-from modeler.reproduce import Recipe, compare_answers, compare_models, compare_origins, find_first_output, read_recipe
-from modeler.store import StoredModel, content_version
+from modeler.data.derive import derive_contract
+from modeler.data.rows import split_rows
+from modeler.data.tables import Table, load_table
+from modeler.model.contract import write_json
+from modeler.model.stored import StoredModel, content_version
+from modeler.runs.reproduce import (
+    Recipe,
+    compare_answers,
+    compare_models,
+    compare_origins,
+    find_first_output,
+    read_recipe,
+)
+from modeler.train.estimator import convert_pipeline, encode_table
 
 MOVED_ON = "the project's has changed since; the one that the model carries was executed"
 

@@ -20,9 +20,10 @@ import pytest
 from conftest import QUICK, ROOT, Serving, alter, copy_of
 from sklearn.datasets import load_breast_cancer
 
-from modeler.body import write_forms
-from modeler.data import load_table, split_rows
-from modeler.openapi import PAGES
+from modeler.data.rows import split_rows
+from modeler.data.tables import load_table
+from modeler.service.body import write_forms
+from modeler.service.openapi import PAGES
 
 
 @pytest.fixture(scope="module")

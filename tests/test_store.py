@@ -1,5 +1,6 @@
 """The store: whole models or none, `latest` last, and BentoML's own commands at ease with it."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -11,14 +12,17 @@ import pytest
 from conftest import alter
 
 from modeler import ModelerError
-from modeler.history import find_user
-from modeler.store import content_version, find_champion, find_damage, load_model, publish_model
+from modeler.model.stored import content_version, find_champion, find_damage, list_versions, load_model
+from modeler.store.lock import find_user
+from modeler.store.publish import publish_model
 
 PUBLISH = """
 import sys
 from pathlib import Path
 from modeler import ModelerError
-from modeler.store import check_writable, content_version, publish_model
+from modeler.model.stored import content_version
+from modeler.store.lock import check_writable
+from modeler.store.publish import publish_model
 run = Path(sys.argv[1])
 try:
     check_writable()
@@ -194,11 +198,9 @@ def test_disk_that_is_full_at_any_step_changes_nothing_or_all(small_runs, tmp_pa
 
 
 def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, monkeypatch):
-    from modeler import store
-
-    monkeypatch.setattr(store, "LOCK_SECONDS", 0.5)
+    monkeypatch.setattr("modeler.store.lock.LOCK_SECONDS", 0.5)
     script = (
-        "import time; from modeler.store import lock_name\nwith lock_name('made'): print(flush=True); time.sleep(600)"
+        "import time; from modeler.store.lock import lock_name\nwith lock_name('made'): print(flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script, "with words"], stdout=subprocess.PIPE)
     try:
@@ -218,9 +220,9 @@ def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, m
 
 
 def test_staging_folders_of_the_dead_are_cleared_and_those_of_the_living_kept(home):
-    from modeler.store import check_writable
+    from modeler.store.lock import check_writable
 
-    script = "import time; from modeler.store import _stage\nwith _stage() as folder: print(folder, flush=True); time.sleep(600)"
+    script = "import time; from modeler.store.lock import stage_files\nwith stage_files() as folder: print(folder, flush=True); time.sleep(600)"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         dead, living = [Path(process.stdout.readline().strip()) for process in processes]
@@ -236,11 +238,26 @@ def test_staging_folders_of_the_dead_are_cleared_and_those_of_the_living_kept(ho
             process.stdout.close()
 
 
-def test_candidate_that_was_compared_with_a_former_champion_is_not_promoted(home, small_runs):
+def test_candidate_that_was_compared_with_a_former_champion_is_judged_again_under_the_lock(home, small_runs):
     first, second, third = (f"made:{content_version(run)}" for run in small_runs[:3])
-    publish_model(small_runs[0], first, {}, {}, judged_against="")
-    publish_model(small_runs[1], second, {}, {}, judged_against=first.partition(":")[2])
+    judged = []
+
+    def judge(verdict):
+        def judge_again(champion):
+            with open(home / "models" / ".made.lock") as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            judged.append(champion.tag)
+            return {"verdict": verdict, "reasons": ["worse"] if verdict == "rejected" else []}
+
+        return judge_again
+
+    publish_model(small_runs[0], first, {}, {}, judged_against="", judge=pytest.fail)
+    publish_model(small_runs[1], second, {}, {}, judged_against=first.partition(":")[2], judge=pytest.fail)
     for stale in ("", first.partition(":")[2]):
-        with pytest.raises(ModelerError, match="is .* by now, and the candidate was compared with .*; retrain"):
-            publish_model(small_runs[2], third, {}, {}, judged_against=stale)
-    assert find_champion("made").tag == second
+        event = publish_model(small_runs[2], third, {"run": "r"}, {}, judged_against=stale, judge=judge("rejected"))
+        assert (event["event"], event["reasons"], event["run"]) == ("rejected", ["worse"], "r")
+        assert event["before"] == event["after"] == second.partition(":")[2]
+    assert find_champion("made").tag == second and list_versions("made") == sorted(t[-16:] for t in (first, second))
+    event = publish_model(small_runs[2], third, {}, {}, verdict={}, judged_against="", judge=judge("promoted"))
+    assert event["event"] == "promoted" and find_champion("made").tag == third
+    assert find_champion("made").read("verdict.json")["verdict"] == "promoted" and judged == [second] * 3

@@ -14,10 +14,12 @@ from sklearn.datasets import load_diabetes, load_wine
 from vega_datasets import local_data
 
 from modeler import ModelerError
-from modeler.contract import derive_contract, read_contract, write_json
-from modeler.data import load_table, raw_records, split_rows
-from modeler.gate import answer_with_estimator, load_estimator
-from modeler.graph import SAME_ANSWER, describe_differences
+from modeler.data.derive import derive_contract
+from modeler.data.rows import raw_records, split_rows
+from modeler.data.tables import load_table
+from modeler.model.answers import SAME_ANSWER, describe_differences
+from modeler.model.contract import read_contract, write_json
+from modeler.train.estimator import answer_with_estimator, load_estimator
 
 
 def write_penguins(folder) -> Path:

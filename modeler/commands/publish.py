@@ -1,0 +1,105 @@
+"""A judged candidate on its way into the store, and from there into a bento and an image, proven in each."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from modeler import ModelerError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a candidate; `champion` is the model of the store afterwards, or None, `judgement` the one that counts."""
+
+    candidate: str
+    verdict: str
+    reasons: list[str]
+    champion: object
+    judgement: object
+
+
+def decide_candidate(run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress) -> Outcome:
+    """Judge a run's candidate and, where it passes, make it the champion; note what came about.
+
+    Where another retrain was quicker, the candidate is judged again against the new champion, under the store's lock. The
+    verdict is written when it holds: a run that was ended before has none.
+
+    Parameters
+    ----------
+    judge
+        Returns the gate's judgement of the candidate against a champion, or against none.
+    """
+    from modeler.model.contract import write_json
+    from modeler.model.stored import content_version, find_champion
+    from modeler.store.publish import note_rejection, publish_model
+
+    champion = find_champion(request.name)
+    judgement, verdict, candidate = None, {}, ""
+
+    def judge_against(champion) -> dict:
+        nonlocal judgement
+        against = f", against {champion.tag}" if champion else ""
+        progress.say(f"gate       the graph on the raw hold-out{against}")
+        judgement = judge(champion)
+        judgement.checks.append(_check_withdrawal(f"{request.name}:{content_version(run)}", readmit))
+        return {
+            "verdict": "promoted" if judgement.passed else "rejected",
+            "reasons": judgement.reasons,
+            "rows_without_target": request.table.left_out,
+            "checks": [asdict(check) for check in judgement.checks],
+        }
+
+    verdict = judge_against(champion)
+    candidate = f"{request.name}:{content_version(run)}"
+    write_json(run / "provenance.json", provenance)
+    if judgement.passed:
+        progress.say(f"store      {candidate}")
+
+        def judge_again(champion) -> dict:
+            verdict.update(judge_against(champion))
+            return verdict
+
+        rule = {"readmit": readmit, "judged_against": champion.version if champion else "", "judge": judge_again}
+        metadata = {"metrics": judgement.metrics}
+        event = publish_model(run, candidate, {"run": run.name}, metadata, verdict=verdict, **rule)
+        verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
+    else:
+        note_rejection(candidate, run, judgement.metrics, judgement.reasons)
+    write_json(run / "verdict.json", verdict)
+    return Outcome(candidate, verdict["verdict"], verdict["reasons"], find_champion(request.name), judgement)
+
+
+def build_champion(project: Path, name: str, containerize: bool, progress) -> tuple[str, str | None]:
+    """Build the champion's bento, and its image where that is asked for; the golden rows are replayed in each."""
+    from modeler.ship.build import build_bento, build_image
+    from modeler.ship.run import run_image, serve_bento
+
+    progress.say("build      the champion's bento, and its golden rows there")
+    bento = build_bento(project, name)
+    _prove(serve_bento(bento), f"the bento {bento}")
+    if not containerize:
+        return bento, None
+    progress.say("image      of the bento, and its golden rows there")
+    image = build_image(bento)
+    _prove(run_image(image), f"the image {image}")
+    return bento, image
+
+
+def _prove(running, what: str) -> None:
+    """Replay the golden rows at what is running, and fail where an answer differs."""
+    from modeler.ship.remote import replay_at_service
+
+    with running as url:
+        model, differences = replay_at_service(url)
+    if differences:
+        raise ModelerError("\n  ".join([f"{what} answers otherwise than {model.tag}:", *differences]))
+
+
+def _check_withdrawal(candidate: str, readmit: bool):
+    """The check that nobody rolled back from the candidate, or that --readmit allows it all the same."""
+    from modeler.gate.checks import Check
+    from modeler.store.publish import find_withdrawal
+
+    withdrawal = find_withdrawal(candidate)
+    sentence = withdrawal or f"{candidate} is not one that was rolled back from"
+    return Check("not withdrawn", readmit or not withdrawal, float(bool(withdrawal)), 0.0, sentence)

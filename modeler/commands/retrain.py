@@ -1,0 +1,198 @@
+"""The retrain's options, what is checked of them before any kernel starts, and the outcome in words."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+from click_option_group import optgroup
+
+from modeler import ModelerError, UsageError
+from modeler.commands.options import DEFAULT_NAME, SECONDS, TEXT, Choice
+from modeler.runs.parameters import check_parameters, read_parameters
+
+NEEDS = {"eda.ipynb": ["data", "target", "split_by", "holdout", "out"], "train.ipynb": ["data", "out"]}
+WRITES = {"eda.ipynb": ["contract.json"], "train.ipynb": ["model.onnx", "model.skops", "metrics.json"]}
+RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
+RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is lost"
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+EXAMPLES = """\b
+Examples:
+  python pipeline.py
+  python pipeline.py --data orders.csv --target churned --split-by customer
+  python pipeline.py -p estimator=gradient_boosting --min recall:malignant=0.95
+  python pipeline.py --containerize --json
+
+\b
+Exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by
+the gate, 130 interrupted; verify and reproduce: 0 the same, 1 different; rollback: 0 done, 1 not done, and the
+champion stays."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A retrain that can be executed: `data` is a file or None, `table` what it holds, `parameters` stand by notebook."""
+
+    parameters: dict[str, dict]
+    data: Path | None
+    table: object
+    floors: dict[str, float]
+    ceilings: dict[str, float]
+    name: str
+
+    @property
+    def told(self) -> dict:
+        """The parameters of both notebooks."""
+        return self.parameters["eda.ipynb"] | self.parameters["train.ipynb"]
+
+
+def retrain_options(command):
+    """The options of a retrain, in groups."""
+    flag = {"is_flag": True}
+    repeatable = {"multiple": True, "metavar": "METRIC=VALUE"}
+    for decorate in reversed([
+        optgroup.group("The data"),
+        optgroup.option("--data", metavar="NAME|FILE", type=TEXT, default="breast_cancer",
+            help="breast_cancer (built in, the default), or a .csv or .parquet file"),
+        optgroup.option("--target", metavar="COLUMN", type=TEXT,
+            help="the column to predict (with a file: required)"),
+        optgroup.option("--name", metavar="NAME", type=TEXT,
+            help="the model's name in the store (default: the data's name, as a slug)"),
+        optgroup.option("--split-by", metavar="COLUMN", type=TEXT,
+            help="keep rows that share this value on one side of the split"),
+        optgroup.group("The notebooks"),
+        optgroup.option("-p", "--param", metavar="KEY=VALUE", multiple=True, help="a notebook parameter, repeatable"),
+        optgroup.option("--cell-timeout", metavar="SECONDS", type=SECONDS, default="3600",
+            help="how long one cell may run (default: 3600)"),
+        optgroup.group("The gate"),
+        optgroup.option("--min", "floors", **repeatable, help="a floor, repeatable: accuracy, balanced_accuracy, "
+            "roc_auc, f1_macro, recall:CLASS, precision:CLASS; r2"),
+        optgroup.option("--max", "ceilings", **repeatable, help="a ceiling, repeatable: log_loss; mae, rmse"),
+        optgroup.option("--promote-if", type=Choice(["not-worse", "better"]), default="not-worse",
+            help="the rule against the champion, by the 95 % interval of the difference in roc_auc or r2: not wholly "
+            "below -0.01, or wholly above 0 (default: not-worse)"),
+        optgroup.option("--allow-contract-change", **flag, help="promote although callers of the champion would break"),
+        optgroup.option("--readmit", **flag, help="promote a version that was rolled back from"),
+        optgroup.group("What comes of it"),
+        optgroup.option("--build", **flag, help="also build the champion's bento, and replay the golden rows there"),
+        optgroup.option("--containerize", **flag,
+            help="also build the bento and its image, and replay the golden rows there"),
+        optgroup.option("--json", **flag, help="print one JSON object and nothing else on standard output"),
+    ]):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress) -> Request:
+    """Check the options, load the data and hold the one to the other; see that store and engine are there."""
+    if Path(options.data).suffix and not options.target:
+        raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
+    data = Path(options.data).expanduser() if Path(options.data).suffix else None
+    parameters = collect_parameters(options, data, notebooks)
+
+    from modeler.data.derive import list_classes
+    from modeler.data.dialect import CsvFormat
+    from modeler.data.rows import check_split, split_rows
+    from modeler.data.tables import load_table, slugify, warn_of_leaks
+    from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
+    from modeler.store.lock import check_writable
+
+    told, by = parameters["eda.ipynb"], options.split_by or ""
+    if options.name and options.name != slugify(options.name):
+        example = slugify(options.name) or "orders"
+        raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {example}")
+    table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
+    if by == table.target:
+        raise UsageError(f"--split-by {by}: this is the target; name a column such as a patient id")
+    progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
+    for note in [*table.notes, *warn_of_leaks(table)]:
+        progress.say(f"           {note}")
+    check_split(table, split_rows(table.frame, told["holdout"], by))
+    classes = list_classes(table)
+    check_positive(told.get("positive", ""), classes, table.target)
+    ceilings = check_bounds(options.ceilings, "--max", classes)
+    floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | check_bounds(options.floors, "--min", classes)
+    check_writable()
+    if options.containerize:
+        from modeler.ship.build import check_engine
+
+        check_engine()
+    return Request(parameters, data, table, floors, ceilings, options.name or table.name)
+
+
+def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: Sequence[Path]) -> dict[str, dict]:
+    """Every parameter of each notebook, defaults and overrides, typed and checked.
+
+    A data file is linked into the run's folder, so that the notebooks name no path of this machine.
+    """
+    known = {path.name: read_parameters(path) for path in notebooks}
+    for file, names in NEEDS.items():
+        if missing := [name for name in names if name not in known[file]]:
+            raise ModelerError(
+                f"{file} lacks the parameter {missing[0]}, which the pipeline relies on; "
+                "restore its line in the cell tagged `parameters`"
+            )
+    given = check_parameters(options.param, known, RESERVED)
+    given |= {"data": data.name if data else options.data, "target": options.target or "", "out": "."}
+    given |= {"split_by": options.split_by or ""}
+    return {
+        file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
+    }
+
+
+def check_positive(positive: str, classes: list | None, target: str) -> None:
+    """Raise a UsageError unless the class looked for is one of two, or none was told."""
+    from modeler.model.contract import class_key
+
+    keys = [class_key(label) for label in classes or []]
+    if positive and (len(keys) != 2 or positive not in keys):
+        among = f"one of {' and '.join(keys)}" if len(keys) == 2 else f"left out: {target!r} has not two classes"
+        raise UsageError(f"-p positive={positive}: the class looked for must be {among}")
+
+
+def create_run(runs: Path, data: Path | None, name: str = "") -> Path:
+    """Make the folder of a new run, named by the time and the process, with a link to the data file, by its name or another."""
+    run = runs / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{os.getpid()}"
+    try:
+        run.mkdir(parents=True)
+        if data:
+            (run / (name or data.name)).symlink_to(data.resolve())
+    except OSError as error:
+        raise ModelerError(
+            f"the run's folder {run} cannot be made: {error.strerror}; make room or permit writing there"
+        ) from None
+    return run
+
+
+def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str:
+    """A retrain's outcome for a person: the gate's checks, those that failed first, and what the data were taken for."""
+    name = result["candidate"].partition(":")[0]
+    cells = sum(notebook["cells_compared"] for notebook in result["notebooks"])
+    scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
+    lines = [
+        f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
+        *(describe_check(check) for check in sorted(checks, key=lambda check: check.passed)),
+        *(f"  {'' if number else 'data':10} {note}" for number, note in enumerate(notes)),
+        f"  hold-out   {scores or 'not scored'}",
+        f"  champion   {result['model'] or 'none'}",
+        f"  run        {relate(result['run'])}",
+        *(f"  {made:10} {result[made]}" for made in ("bento", "image") if result[made]),
+    ]
+    if result["verdict"] == "promoted":
+        lines.append(f"  {RELOAD}")
+    if result["model"]:
+        lines.append(f"  serve it   bentoml serve{'' if name == DEFAULT_NAME else f' --arg model={name}'}")
+    return "\n".join(lines)
+
+
+def describe_check(check) -> str:
+    """A check of the gate on one line: its number and its threshold stand in brackets."""
+    number, threshold = ("-" if value is None else f"{value:.4g}" for value in (check.value, check.threshold))
+    return f"  {'passed' if check.passed else 'FAILED':10} {check.name} ({number}, {threshold}): {check.sentence}"
+
+
+def relate(path: Path | str) -> str:
+    """A path as a person in the current folder writes it."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)

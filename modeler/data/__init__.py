@@ -1,0 +1,9 @@
+"""Data: files, tables, the split into training and hold-out, and the contract that is derived of them."""
+
+from modeler.data.columns import feature_type
+from modeler.data.derive import check_table, derive_contract
+from modeler.data.dialect import CsvFormat
+from modeler.data.rows import raw_records, split_rows
+from modeler.data.tables import load_table
+
+__all__ = ["CsvFormat", "check_table", "derive_contract", "feature_type", "load_table", "raw_records", "split_rows"]

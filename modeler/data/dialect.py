@@ -1,0 +1,120 @@
+"""How a .csv file is written: encoding, separator and decimals, told from the file, said, or asked for."""
+
+import codecs
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modeler import ModelerError
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Numbers with a comma before their decimals, and points or nothing between their thousands; and the other way round.
+WITH_COMMA = r"^[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?$"
+WITH_POINT = r"^[+-]?([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d+)?$"
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How a .csv file is written, each told from the file where it is "auto".
+
+    `separator` is one of comma, semicolon, tab and pipe, `decimal` point or comma, `encoding` a name that Python knows.
+    """
+
+    separator: str = "auto"
+    decimal: str = "auto"
+    encoding: str = "auto"
+
+    @classmethod
+    def from_parameters(cls, told: Mapping) -> "CsvFormat":
+        """What the parameters of a notebook say; what they leave out is told from the file."""
+        return cls(*(told.get(field.name, "auto") for field in fields(cls)))
+
+
+def find_encoding(path: Path, head: bytes, told: str) -> tuple[str, list[str]]:
+    marked = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if told != "auto":
+        try:
+            known = codecs.lookup(told).name
+        except LookupError:
+            raise ModelerError(f"encoding {told!r} is none that Python knows; try utf-8, cp1252 or latin-1") from None
+        return marked if marked and marked.startswith(known) else told, [f"encoding {told}"]
+    if marked:
+        return marked, [] if marked == "utf-8-sig" else [f"encoding {marked}"]
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(1 << 24):
+                decoder.decode(part)
+        decoder.decode(b"", True)
+        return "utf-8", []
+    except UnicodeDecodeError:
+        return "cp1252", [
+            "encoding cp1252 (Western Windows and Latin-1; it is not UTF-8, -p encoding=NAME says another)"
+        ]
+
+
+def find_separator(path: Path, sample: str, told: str, cut: bool) -> str:
+    """The separator with which the header has several names, and the sample's rows as many values."""
+    if told in SEPARATORS:
+        return told
+    if told != "auto":
+        raise ModelerError(f"separator {told!r} is none of {', '.join(SEPARATORS)}")
+    widths = {}
+    for name, character in SEPARATORS.items():
+        rows = [len(row) for row in csv.reader(io.StringIO(sample, newline=""), delimiter=character) if row]
+        widths[name] = rows[:-1] if cut and len(rows) > 1 else rows
+    several = [name for name, rows in widths.items() if rows[0] > 1]
+    even = [name for name in several if len(set(widths[name])) == 1]
+    if len(found := even or several) == 1:
+        return found[0]
+    what = f"could be {' or '.join(found)}" if found else f"is none of {', '.join(SEPARATORS)}, or it has one column"
+    raise ModelerError(
+        f"the separator of {path} {what}: it begins with {sample.splitlines()[0][:60]!r}; "
+        f"say it with -p separator={(found or ['comma'])[0]}"
+    )
+
+
+def find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
+    """Point or comma, as the columns show that can be read in one way only."""
+    if told in ("point", "comma"):
+        return told
+    if told != "auto":
+        raise ModelerError(f"decimal {told!r} is neither point nor comma")
+    shown = {"comma": [], "point": [], "either": []}
+    for name, column in columns.items():
+        if pa.types.is_string(column.type) and holds_text(raw[name], ","):
+            with_comma, with_point = all_match(raw[name], WITH_COMMA), all_match(raw[name], WITH_POINT)
+            if with_comma or with_point:
+                shown["either" if with_comma and with_point else "comma" if with_comma else "point"].append(name)
+        elif pa.types.is_floating(column.type) and holds_text(raw[name], ".") and not all_match(raw[name], WITH_COMMA):
+            shown["point"].append(name)
+    if (shown["comma"] and shown["point"]) or (shown["either"] and not shown["comma"] and not shown["point"]):
+        names = [names[0] for names in shown.values() if names]
+        values = [f"{_longest(raw[name])!r} in {name!r}" for name in names]
+        raise ModelerError(
+            f"the decimals of {path} can be read in more than one way: {' and '.join(values)}; "
+            "say it with -p decimal=comma or -p decimal=point"
+        )
+    return "comma" if shown["comma"] else "point"
+
+
+def holds_text(column: pa.ChunkedArray, text: str) -> bool:
+    return bool(pc.any(pc.match_substring(column, text)).as_py())
+
+
+def all_match(column: pa.ChunkedArray, pattern: str) -> bool:
+    return all(
+        pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(part), pattern)).as_py()
+        for part in (column.slice(0, 1000), column)  # the first rows are enough to say no, and quick
+    )
+
+
+def _longest(column: pa.ChunkedArray) -> str:
+    present = column.drop_null()
+    return present[pc.index(pc.utf8_length(present), pc.max(pc.utf8_length(present))).as_py()].as_py()

@@ -1,0 +1,83 @@
+"""Rows: dealt to training and hold-out, fingerprinted, and written as callers post them."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+
+from modeler import ModelerError, did_you_mean, list_names
+from modeler.data.tables import Table
+
+TRAINED = 5  # training rows of every class
+
+
+def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
+    """Deal rows to the hold-out by a hash of their content, so that new rows never move an old one across.
+
+    That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows
+    are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that share its
+    value stay on one side. The share that is held out is `holdout` in expectation.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, one per row, True where the row is held out.
+    """
+    if split_by:
+        if split_by not in frame.columns:
+            raise ModelerError(
+                f"--split-by {split_by!r} is not a column{did_you_mean(split_by, frame.columns)}; "
+                f"the columns are {list_names(frame.columns)}"
+            )
+        frame = frame[[split_by]]
+    keys = pd.util.hash_pandas_object(_hashable(frame), index=False)
+    occurrence = np.zeros(len(keys), dtype="uint64") if split_by else keys.groupby(keys).cumcount().to_numpy("uint64")
+    pairs = np.column_stack([keys.to_numpy("<u8"), occurrence.astype("<u8")]).tobytes()
+    dealt = (hashlib.blake2b(pairs[i : i + 16], digest_size=8).digest() for i in range(0, len(pairs), 16))
+    return np.frombuffer(b"".join(dealt), dtype="<u8") < np.uint64(holdout * 2**64)
+
+
+def check_split(table: Table, heldout: np.ndarray) -> None:
+    """Raise a ModelerError where a class, or the whole table, has too few rows to be trained on and judged.
+
+    Cross-validation in train.ipynb has five folds, so every class needs `TRAINED` training rows, and one held out.
+    """
+    frame, target = table.frame, table.frame[table.target]
+    classes = [None] if table.task == "regression" else sorted(target.unique(), key=str)
+    for label in classes:
+        rows = np.ones(len(frame), bool) if label is None else (target == label).to_numpy()
+        trained, held = int((rows & ~heldout).sum()), int((rows & heldout).sum())
+        if trained < TRAINED or held < 1:
+            what = table.name if label is None else f"class {str(label)!r} of {table.target!r}"
+            raise ModelerError(
+                f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
+                "bring more rows, merge or leave out rare classes, or change holdout with -p holdout=0.3"
+            )
+
+
+def hash_table(frame: pd.DataFrame) -> str:
+    """SHA-256 over the column names and every value, in order, as hex digits."""
+    digest = hashlib.sha256()
+    for name, column in _hashable(frame).items():
+        values = column.to_numpy()
+        content = values.tobytes() if values.dtype == float else json.dumps(values.tolist()).encode()
+        digest.update(json.dumps([str(name), frame[name].dtype.kind, len(content)]).encode() + content)
+    return digest.hexdigest()
+
+
+def raw_records(frame: pd.DataFrame) -> list[dict]:
+    """Rows as a caller would post them: plain Python values, None where one is missing."""
+    text = {name: frame[name].map(str, na_action="ignore") for name in frame.columns if frame[name].dtype.kind == "M"}
+    return frame.assign(**text).astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _hashable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as float64 and all else as text, so that a value hashes alike when a new row changes its column's type."""
+
+    def canonical(column: pd.Series) -> pd.Series:
+        if column.dtype.kind in "if":
+            return column.astype("float64") + 0.0  # -0.0 becomes 0.0
+        return column.astype(object).where(column.notna(), "\x00missing").map(str).astype(object)
+
+    return frame.apply(canonical)

@@ -1,0 +1,155 @@
+"""Tables: built-in data or a file, with the column to predict."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from modeler import ModelerError, did_you_mean, list_names
+from modeler.data.columns import describe_leak, tell_task
+from modeler.data.dialect import CsvFormat
+from modeler.data.reading import read_csv, read_parquet
+
+BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
+LARGEST = 3.4e38  # what a float32, the graph's number, can hold
+ENDINGS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set with the column to predict.
+
+    `name` is a slug that can name a model in the store, `told` what `tell_task` was told, `notes` are sentences about what
+    was assumed of the file, and `left_out` counts its rows without a target, which are not in the frame.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    target: str
+    told: str = "auto"
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @cached_property
+    def task(self) -> str:
+        """Classification or regression."""
+        return tell_task(self.frame[self.target], self.told)[0]
+
+
+def load_table(data: str, target: str = "", task: str = "auto", written: CsvFormat = CsvFormat()) -> Table:
+    """Load a built-in data set or a .csv or .parquet file.
+
+    Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None).
+
+    Parameters
+    ----------
+    data
+        A built-in name or a path.
+    target
+        The column to predict; built-in data know theirs.
+    task
+        "classification" or "regression"; "auto" tells it by the target.
+    written
+        How a .csv file is written, where that cannot be told from the file.
+
+    Raises
+    ------
+    ModelerError
+        When there is no such data, it cannot be read, or the target is not one of its columns.
+    """
+    if data in BUILT_IN_TARGETS:
+        name, frame, target, notes = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data], []
+    else:
+        path = _find_file(data)
+        name, (frame, notes) = slugify(path.stem) or "table", _read_file(path, written)
+    if not target:
+        raise ModelerError(f"{data} needs a target: the column to predict, one of {list_names(frame.columns)}")
+    if target not in frame.columns:
+        raise ModelerError(
+            f"target {target!r} is not a column of {data}{did_you_mean(target, frame.columns)}; "
+            f"its columns are {list_names(frame.columns)}"
+        )
+    if frame.empty:
+        raise ModelerError(f"{data} has no rows; give a file with at least a few dozen")
+    present, rows = frame[target].notna(), len(frame)
+    if left_out := int((~present).sum()):
+        if 2 * left_out > rows:
+            raise ModelerError(
+                f"target {target!r} is missing in {left_out} of {rows} rows; name another target, or fill it in"
+            )
+        frame = frame[present].reset_index(drop=True).infer_objects()
+        if frame[target].dtype.kind == "f" and (frame[target] % 1 == 0).all():  # whole numbers, but for the gaps
+            frame[target] = frame[target].astype("int64")
+        notes = [*notes, f"{left_out} of {rows} rows have no {target!r} and are left out"]
+    frame = frame.apply(_plain_column)
+    if frame[target].dtype.kind == "M":
+        raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
+    for column in frame.select_dtypes("number"):
+        if too_large := int((frame[column].abs() > LARGEST).sum()):
+            raise ModelerError(
+                f"column {column!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
+            )
+    task, reason = tell_task(frame[target], task)
+    return Table(name, frame, target, task, (*notes, f"{task} of {target!r}: {reason}"), left_out)
+
+
+def warn_of_leaks(table: Table) -> list[str]:
+    """A sentence for every column that tells the target in every row."""
+    frame, target = table.frame, table.target
+    return [
+        f"warning: {name!r} {leak} and is left out; does it follow from what is to be predicted?"
+        for name in frame.columns.drop(target)
+        if (leak := describe_leak(frame[name], frame[target]))
+    ]
+
+
+def slugify(text: str) -> str:
+    """Turn a text into a name the model store takes: of a-z, 0-9 and _, at most 40 characters, perhaps none."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
+
+
+def _load_breast_cancer() -> pd.DataFrame:
+    from sklearn.datasets import load_breast_cancer  # late: scikit-learn takes a second to import
+
+    bunch = load_breast_cancer(as_frame=True)
+    return bunch.data.assign(diagnosis=bunch.target_names[bunch.target])
+
+
+def _find_file(data: str) -> Path:
+    path = Path(data).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in ENDINGS:
+            raise ModelerError(f"{data} ends in {path.suffix or 'nothing'}; data files end in {' or '.join(ENDINGS)}")
+        return path
+    if path.is_dir():
+        raise ModelerError(f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it")
+    if path.suffix or len(path.parts) > 1:
+        raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(ENDINGS)} file")
+    built_in = ", ".join(BUILT_IN_TARGETS)
+    raise ModelerError(
+        f"{data!r} is neither a built-in name nor a file{did_you_mean(data, BUILT_IN_TARGETS)}; "
+        f"built in: {built_in}; files end in {' or '.join(ENDINGS)}"
+    )
+
+
+def _read_file(path: Path, written: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
+    try:
+        return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path)
+    except OSError as error:
+        raise ModelerError(f"{path} cannot be read: {error.strerror or error}; permit reading it") from None
+
+
+def _plain_column(column: pd.Series) -> pd.Series:
+    kind, whole = column.dtype, not column.isna().any()
+    if pd.api.types.is_bool_dtype(kind):
+        return column.astype(bool) if whole else column.astype(object).where(column.notna(), None)
+    if pd.api.types.is_numeric_dtype(kind):
+        return column.astype("int64" if whole and pd.api.types.is_integer_dtype(kind) else "float64")
+    if pd.api.types.is_datetime64_any_dtype(kind):
+        return column
+    present = column.dropna()
+    if len(present) and present.map(lambda value: isinstance(value, bool)).all():
+        return column.astype(bool) if whole else column.astype(object).where(column.notna(), None)
+    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), None)

@@ -1,0 +1,1 @@
+"""The gate: the checks between a candidate and the store."""

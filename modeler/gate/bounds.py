@@ -1,0 +1,70 @@
+"""Floors and ceilings of metrics: which there are, how they are given, and whether they are kept."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from modeler import UsageError
+from modeler.gate.checks import Check
+from modeler.model.contract import class_key
+
+FLOORS = {
+    "classification": ["accuracy", "balanced_accuracy", "roc_auc", "f1_macro", "recall:CLASS", "precision:CLASS"],
+    "regression": ["r2"],
+}
+CEILINGS = {"classification": ["log_loss"], "regression": ["mae", "rmse"]}
+BUILT_IN_FLOORS = {("breast_cancer", "diagnosis"): {"accuracy": 0.93, "recall:malignant": 0.9}}  # by data and target
+
+
+def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> dict[str, float]:
+    """Parse METRIC=VALUE bounds of `--min` or `--max` and hold them to the metrics there are for these classes.
+
+    Parameters
+    ----------
+    bounds
+        The option's values as given.
+    option
+        "--min" or "--max".
+    classes
+        The target's classes, None for a regression.
+
+    Raises
+    ------
+    UsageError
+        Naming the metrics that are allowed.
+    """
+    task = "classification" if classes else "regression"
+    kinds = (FLOORS if option == "--min" else CEILINGS)[task]
+    keys = [class_key(label) for label in classes or []]
+    allowed = [kind.replace("CLASS", key) for kind in kinds for key in (keys if kind.endswith("CLASS") else [""])]
+    checked = {}
+    for bound in bounds:
+        metric, _, value = bound.rpartition("=")
+        if metric in checked:
+            raise UsageError(f"{option} {bound}: {metric} is given twice; give it once")
+        if metric not in allowed:
+            raise UsageError(
+                f"{option} {bound}: no such bound for a {task}; it takes METRIC=VALUE with one of {', '.join(allowed)}"
+            )
+        try:
+            checked[metric] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"{option} {bound}: {value!r} is not a number; give one, as in {option} {metric}=0.9"
+            ) from None
+        if not np.isfinite(checked[metric]):
+            raise UsageError(f"{option} {bound}: the bound must be a finite number, got {value}")
+    return checked
+
+
+def check_bound(name: str, value: float | None, bound: float, sign: int) -> Check:
+    kind, side = ("floor", "below") if sign > 0 else ("ceiling", "above")
+    if value is None:
+        return Check(f"{kind} of {name}", False, None, bound, f"{name} could not be computed on the held-out rows")
+    passed = sign * (value - bound) >= 0
+    sentence = (
+        f"{name} {value:.4f} keeps the {kind} {bound:g}"
+        if passed
+        else f"{name} {value:.4f} is {side} its {kind} {bound:g}"
+    )
+    return Check(f"{kind} of {name}", passed, value, bound, sentence)

@@ -1,0 +1,111 @@
+"""The checks of a candidate by itself, each with its number, its threshold and a sentence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.data.derive import THRESHOLD, derive_contract
+from modeler.gate.candidate import Candidate
+from modeler.model.answers import SAME_ANSWER, describe_differences
+from modeler.model.contract import class_key
+from modeler.model.golden import replay_golden
+from modeler.model.graph import Graph
+from modeler.train.metrics import PRIMARY, measure_interval, resample_primary
+
+SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check with its number, its threshold and a sentence. `value` is None where nothing was measured."""
+
+    name: str
+    passed: bool
+    value: float | None
+    threshold: float | None
+    sentence: str
+
+
+def check_contract(candidate: Candidate, told: dict) -> Check:
+    """Does the contract say of the data what the data say? Which columns are used is the notebook's to choose."""
+    contract, table = candidate.contract, candidate.table
+    training, positive = table.frame[~candidate.heldout], told.get("positive", "")
+    derived = derive_contract(table, training, 0, told["holdout"], told["split_by"], positive)
+    if "positive" in derived["target"]:
+        derived["target"]["threshold"] = told.get("threshold", THRESHOLD)
+    differing = [] if contract["target"] == derived["target"] else ["target"]
+    for ours, theirs in zip(contract["features"], derived["features"], strict=True):
+        both_used = ours["used"] and theirs["used"]
+        facts = ["name", "type", "missing", "min", "max"] + ["categories", "example"] * both_used
+        differing += [f"{fact} of {theirs['name']}" for fact in facts if ours.get(fact) != theirs.get(fact)]
+    sentence = "the contract says of every column and of the target what the data and the parameters say"
+    if differing:
+        sentence = f"the contract is not that of the data and parameters: {', '.join(differing[:5])} differ"
+    return Check("contract", not differing, float(len(differing)), 0.0, sentence)
+
+
+def compare_answers(answers: list[dict], expected: list[dict], contract: dict) -> Check:
+    differences = list(describe_differences(answers, expected, contract, SAME_ANSWER))
+    sentence = f"graph and estimator give the same answer to all {len(expected)} raw held-out rows"
+    if differences:
+        sentence = (
+            f"graph and estimator differ in {len(differences)} of {len(expected)} raw held-out rows: {differences[0]}"
+        )
+    return Check("graph equals estimator", not differences, float(len(differences)), 0.0, sentence)
+
+
+def compare_metrics(computed: dict, written: dict) -> Check:
+    differing = [
+        name
+        for name in sorted(computed.keys() | written.keys())
+        if (computed.get(name) is None) != (written.get(name) is None)
+        or (computed.get(name) is not None and not abs(computed[name] - written[name]) <= SAME_METRIC)
+    ]
+    largest = max((abs((computed.get(name) or 0) - (written.get(name) or 0)) for name in differing), default=0.0)
+    sentence = f"the metrics train.ipynb wrote are those of the graph on the raw held-out rows, to {SAME_METRIC:g}"
+    if differing:
+        worst = max(differing, key=lambda name: abs((computed.get(name) or 0) - (written.get(name) or 0)))
+        sentence = (
+            f"train.ipynb wrote {worst} {_show(written.get(worst))}, but the graph has {_show(computed.get(worst))} on the raw "
+            f"held-out rows ({len(differing)} metrics differ): the notebook judged something else than what would be served, "
+            "for example data that it prepared outside the Pipeline"
+        )
+    return Check("metrics are the graph's own", not differing, largest, SAME_METRIC, sentence)
+
+
+def replay(graph: Graph, golden: dict, contract: dict) -> Check:
+    differences = replay_golden(golden, contract, graph.answer)
+    sentence = f"the graph answers the {len(golden['rows'])} golden rows like the estimator, singly and as a batch"
+    if differences:
+        sentence = f"the graph does not answer the golden rows like the estimator: {differences[0]}"
+    return Check("golden rows", not differences, float(len(differences)), 0.0, sentence)
+
+
+def beat_dummy(candidate: Candidate) -> Check:
+    """Is the primary metric above a dummy's by the whole 95 % interval of a stratified bootstrap?
+
+    A dummy that answers always alike has ROC AUC 0.5; for R² it answers the training mean.
+    """
+    target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
+    answers, truth = candidate.answers, candidate.truth
+    if target["classes"]:
+        keys, held = [class_key(label) for label in target["classes"]], {class_key(label) for label in truth}
+        if absent := [key for key in keys if key not in held]:
+            raise ModelerError(f"no held-out row is {' or '.join(absent)}; raise holdout or bring more rows")
+        gains = resample_primary([answers], truth, target)[0] - 0.5
+    else:
+        dummy = [{"value": candidate.table.frame.loc[~candidate.heldout, target["name"]].mean()}] * len(truth)
+        gains = np.subtract(*resample_primary([answers, dummy], truth, target))
+    low, high = measure_interval(gains)
+    sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
+    return Check("better than a dummy", low > 0, low, 0.0, sentence)
+
+
+def _show(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"
+
+
+def explain_error(error: Exception) -> str:
+    """Why a check could not be made."""
+    return str(error) if isinstance(error, ModelerError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,129 @@
+"""What relies on the inside of a library, all of it: why there is no public way, and the versions it was tried with.
+
+`tests/test_inside.py` names the library and the piece that a new version breaks. Libraries are imported late, since each
+process needs a part of this alone.
+"""
+
+import base64
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+TRIED = {
+    "bentoml": "1.4.39",
+    "kantoku": "0.18.3",
+    "uvicorn": "0.54.0",
+    "nbval": "0.11.0",
+}  # kantoku is what circus is installed by
+UV = Path(__file__).parent / "service" / "uv.sh"
+LAST_ACCEPT_SECONDS = 0.5  # after SIGTERM; uvicorn looks every 0.1 s whether it was told to stop
+
+
+def service_class() -> type:
+    """BentoML's class of services. `bentoml.service(service_class=…)` takes one of ours, but the base has no public name."""
+    from _bentoml_sdk import Service
+
+    return Service
+
+
+@contextmanager
+def create_model(tag: str, labels: dict[str, str], metadata: dict, store: Path):
+    """Yield the folder of a new model, which BentoML puts into the store at the end of the with block.
+
+    `bentoml.models.create` takes a store, which lets us finish the model outside the one that others read, but neither that
+    parameter nor the store's class is public.
+    """
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    import bentoml
+    from bentoml._internal.models.model import ModelStore
+
+    with bentoml.models.create(tag, labels=labels, metadata=metadata, _model_store=ModelStore(store)) as model:
+        yield Path(model.path)
+
+
+def stand_in_for_uv() -> str:
+    """The shell command that puts `uv.sh` where BentoML's Dockerfile installs uv.
+
+    The Dockerfile has no option for another installer; `dockerfile_template`, which could replace it, fails since 1.4.36. A
+    read-only file system has no room for the folders that BentoML makes at every start, so they are made here.
+    """
+    script, place = base64.b64encode(UV.read_bytes()).decode(), "/usr/local/bin/uv"
+    folders = "mkdir -p /home/bentoml/bentos /home/bentoml/models /home/bentoml/envs /home/bentoml/tmp"
+    return f"echo {script} | base64 -d > {place} && chmod +x {place} && {folders}"
+
+
+def refuse_late_connections() -> None:
+    """Have BentoML's parent process refuse connections as soon as it was told to stop and the workers take no more.
+
+    By itself, it holds the listening socket until the last worker has ended: whoever connects in between waits in vain.
+    circus has hooks of its watchers for that, but BentoML makes the watchers and passes none on.
+    """
+    from circus.sighandler import SysHandler
+
+    former = SysHandler.quit
+
+    def quit_and_refuse(handler):
+        former(handler)
+        controller = handler.controller
+
+        def refuse():
+            for listening in controller.arbiter.sockets.values():
+                with suppress(OSError):  # it was told to stop twice
+                    listening.shutdown(socket.SHUT_RDWR)
+
+        controller.loop.add_callback_from_signal(controller.loop.call_later, LAST_ACCEPT_SECONDS, refuse)
+
+    SysHandler.quit = quit_and_refuse
+
+
+def forward_hangup() -> None:
+    """Have BentoML's parent process pass SIGHUP on to its workers.
+
+    By itself, circus starts other workers and stops these, which costs requests: those that arrive on an open connection, or
+    on one just accepted, in the moment the connection is closed. Its list of signals is no setting.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # not the server's own process, as in a test
+    import psutil
+    from circus.sighandler import SysHandler
+
+    SysHandler.SIGNALS = [caught for caught in SysHandler.SIGNALS if caught != signal.SIGHUP]
+
+    def forward(number, frame):
+        for worker in psutil.Process().children():
+            if _catches_hangup(worker.pid):
+                worker.send_signal(signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, forward)
+
+
+def answer_unreadable(answer: Callable[[], bytes]) -> None:
+    """Have uvicorn send what `answer` returns to whatever is no HTTP; no application is asked about that."""
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    def refuse(protocol, _):
+        protocol.transport.write(answer())
+        protocol.transport.close()
+
+    AutoHTTPProtocol.send_400_response = refuse
+
+
+def use_kernel_manager(localize: Callable[[type], type]) -> None:
+    """Have nbval start its kernels by another class; it names its own in a module and has no option."""
+    import nbval.kernel
+
+    nbval.kernel.KernelManager = localize(nbval.kernel.KernelManager)
+
+
+def _catches_hangup(pid: int) -> bool:
+    """Whether a worker has come far enough; SIGHUP would end it before, and it will load the model after that anyway."""
+    try:
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    except OSError:
+        return False
+    return bool(int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)

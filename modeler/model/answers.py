@@ -1,0 +1,97 @@
+"""Answers: read from the graph's output, and compared with others, the same way at every hop."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.model.contract import class_key
+
+SAME_ANSWER = 1e-5  # estimator against graph, absolute for probabilities, relative for values
+
+
+class NotFiniteError(ModelerError):
+    """The model answered NaN or Infinity; `rows` are the positions of these answers."""
+
+    def __init__(self, rows: list[int]):
+        super().__init__("the model answered NaN or Infinity; train it on data, and with settings, that give numbers")
+        self.rows = rows
+
+
+def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
+    """Turn probabilities or values into answers as the API gives them, without warnings.
+
+    Two classes are decided by the contract's threshold, more by the greatest probability; within `SAME_ANSWER` the
+    positive class and the first class win, so that a forest's even vote is decided alike at every hop.
+
+    Parameters
+    ----------
+    output
+        Probabilities of shape (rows, classes), columns in the order of the contract's classes, or values (rows,).
+    """
+    target = contract["target"]
+    finite = np.isfinite(output)
+    if not finite.all():
+        raise NotFiniteError(np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist())
+    if not target["classes"]:
+        return [{"value": value} for value in np.asarray(output, dtype=float).tolist()]
+    probabilities = np.asarray(output, dtype=float).round(7)
+    probabilities = np.minimum(np.maximum(probabilities, 0), 1).tolist()  # float32 sums can end at 1.0000001
+    classes, keys = target["classes"], [class_key(label) for label in target["classes"]]
+    if "positive" in target:
+        positive = classes.index(target["positive"])
+        chosen = [
+            positive if row[positive] >= target["threshold"] - SAME_ANSWER else 1 - positive for row in probabilities
+        ]
+    else:
+        chosen = [next(index for index, p in enumerate(row) if p >= max(row) - SAME_ANSWER) for row in probabilities]
+    return [
+        {"label": classes[index], "probabilities": dict(zip(keys, row))} for index, row in zip(chosen, probabilities)
+    ]
+
+
+def describe_differences(
+    given: Sequence[dict], expected: Sequence[dict], contract: dict, tolerance: float
+) -> Iterable[str]:
+    """Yield one sentence for each row whose answer is not the same within the tolerance.
+
+    A label may differ only where its two best probabilities, or the positive one and the threshold, are closer than that.
+    Values are compared relative to the expected value or, where that is smaller, to the median size of the expected
+    ones: near zero a float32 has no more to give.
+    """
+    if len(given) != len(expected):
+        yield f"{len(given)} answers for {len(expected)} rows"
+        return
+    target = contract["target"]
+    size = 0.0 if target["classes"] else float(np.median([abs(answer["value"]) for answer in expected]))
+    for row, (ours, theirs) in enumerate(zip(given, expected)):
+        if ("value" in ours) != ("value" in theirs):
+            same = False
+        elif target["classes"]:
+            same = _is_same_label(ours, theirs, target, tolerance)
+        else:
+            same = abs(ours["value"] - theirs["value"]) <= tolerance * max(size, abs(theirs["value"]))
+        if not same:
+            yield f"row {row}: {_show(ours)} instead of {_show(theirs)}"
+
+
+def _is_same_label(ours: dict, theirs: dict, target: dict, tolerance: float) -> bool:
+    if ours["probabilities"].keys() != theirs["probabilities"].keys():
+        return False
+    if any(
+        not abs(ours["probabilities"][key] - theirs["probabilities"][key]) <= tolerance
+        for key in theirs["probabilities"]
+    ):
+        return False
+    if ours["label"] == theirs["label"]:
+        return True
+    if "positive" in target:
+        return abs(theirs["probabilities"][class_key(target["positive"])] - target["threshold"]) <= tolerance
+    second, best = sorted(theirs["probabilities"].values())[-2:]
+    return best - second <= tolerance
+
+
+def _show(answer: dict) -> str:
+    if "value" in answer:
+        return f"{answer['value']:.7g}"
+    return f"{class_key(answer['label'])} ({', '.join(f'{key} {p:.6f}' for key, p in answer['probabilities'].items())})"

@@ -1,0 +1,48 @@
+"""The contract as everything reads it: what callers and training agree on about the data. `data.derive` makes it."""
+
+import json
+import os
+from pathlib import Path
+
+from modeler import ModelerError
+
+
+def class_key(label) -> str:
+    """The name under which a class stands in JSON objects: its text, or its JSON form for numbers and booleans."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+def used_features(contract: dict) -> list[dict]:
+    """The features that go into the model: numbers and booleans first, then categories, each in the data's order."""
+    used = [feature for feature in contract["features"] if feature["used"]]
+    return sorted(used, key=lambda feature: feature["type"] == "category")
+
+
+def read_contract(path: Path) -> dict:
+    """Read contract.json; a missing one is answered with the notebook that writes it."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise ModelerError(
+            f"there is no {path}; run eda.ipynb first, with the same parameters: it writes the contract"
+        ) from None
+    except ValueError as error:
+        raise ModelerError(f"{path} is not a contract ({error}); run eda.ipynb again") from None
+
+
+def read_json(path: Path):
+    """Read a JSON file; NaN and Infinity, which JSON does not have, are a ValueError."""
+    return json.loads(Path(path).read_text("utf-8"), parse_constant=_refuse_constant)
+
+
+def write_json(path: Path, content) -> None:
+    """Write a JSON file whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    os.replace(draft, path)
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is not JSON")

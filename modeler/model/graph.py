@@ -1,0 +1,99 @@
+"""The ONNX graph with its contract: raw rows in, probabilities or values out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.model.answers import decode_answers
+from modeler.model.contract import class_key, used_features
+
+MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
+
+
+class Graph:
+    """A loaded graph with the contract that says what goes in and what comes out.
+
+    Parameters
+    ----------
+    model
+        Path or bytes of model.onnx.
+    contract
+        The contract it was trained with.
+    """
+
+    def __init__(self, model: Path | bytes, contract: dict):
+        onnxruntime = import_runtime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.contract = contract
+        try:
+            self._session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
+        except Exception as error:  # onnxruntime's errors share no base class below Exception
+            raise ModelerError(f"the graph cannot be loaded: {error}") from None
+        self._output = self._session.get_outputs()[-1].name
+        self._blocks = _list_blocks(contract)
+
+    def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
+        """Turn raw rows, one mapping each from column name to value, into what `encode_columns` makes of columns.
+
+        A second way, because an array a column costs a single row more than the graph does; the gate holds the two alike.
+        """
+        inputs = {}
+        if names := self._blocks.get("numbers"):
+            inputs["numbers"] = np.array([[row[name] for name in names] for row in rows], dtype=np.float32)
+        if names := self._blocks.get("categories"):
+            inputs["categories"] = np.stack([_name_categories([row[name] for row in rows]) for name in names], axis=1)
+        return inputs
+
+    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Probabilities of shape (rows, classes), or values of shape (rows,), in float32."""
+        output = self._session.run([self._output], inputs)[0]
+        return output if self.contract["target"]["classes"] else output.reshape(-1)
+
+    def answer(self, rows: Sequence[Mapping]) -> list[dict]:
+        """Answer raw rows, given as one mapping a row from column name to value."""
+        return decode_answers(self.run(self.encode(rows)), self.contract)
+
+
+def import_runtime():
+    """Import ONNX Runtime, late so that --help stays quick, and without its telemetry.
+
+    From 1.32 on it writes down every session in the user's home and sends that to its makers; only this variable, set
+    before the import, keeps it from doing so.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
+    """Turn raw columns into the graph's inputs.
+
+    Returns
+    -------
+    dict
+        "numbers", float32 of shape (rows, numbers and booleans), a missing value being NaN, and "categories", str
+        objects of shape (rows, categories). Columns are in the order of `used_features`.
+    """
+    blocks, inputs = _list_blocks(contract), {}
+    if names := blocks.get("numbers"):
+        inputs["numbers"] = np.stack([np.asarray(columns[name], dtype=np.float32) for name in names], axis=1)
+    if names := blocks.get("categories"):
+        inputs["categories"] = np.stack([_name_categories(columns[name]) for name in names], axis=1)
+    return inputs
+
+
+def _list_blocks(contract: dict) -> dict[str, list[str]]:
+    used = used_features(contract)
+    numbers = [feature["name"] for feature in used if feature["type"] != "category"]
+    categories = [feature["name"] for feature in used if feature["type"] == "category"]
+    return {block: names for block, names in (("numbers", numbers), ("categories", categories)) if names}
+
+
+def _name_categories(values: Sequence) -> np.ndarray:
+    names = [MISSING if value is None or value != value else class_key(value) for value in values]
+    return np.array(names, dtype=object)

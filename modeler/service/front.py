@@ -1,0 +1,293 @@
+"""The HTTP front of the service: its routes, limits and errors.
+
+It stands around BentoML's own application, whose middlewares cost more than an answer does: the timeout keeps every
+request in memory for a minute, the metrics grow by every path that anybody asks for.
+"""
+
+import asyncio
+import logging
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import prometheus_client
+from pydantic_core import to_json
+
+from modeler import ModelerError, did_you_mean
+from modeler.inside import answer_unreadable
+from modeler.service.body import RequestError
+from modeler.service.openapi import PAGES, describe_api
+from modeler.service.signals import catch_hangup, limit_grace
+from modeler.service.telemetry import Metrics, choose_request_id, write_log_line
+
+LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
+BODY_SECONDS = 30  # in which a body must have arrived
+DRAIN_SECONDS = 3  # of reading on when a request is already refused: who is still sending does not see an answer
+READ = ("GET", "HEAD")
+STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
+START_PAGE = Path(__file__).with_name("start_page.html")
+JSON = "application/json"
+JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
+# The pages load nothing from outside. A notebook's page holds all it needs; the start page has Swagger UI beside it.
+NOTEBOOK_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; font-src data:"
+)
+START_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:"
+)
+log = logging.getLogger("bentoml.front")
+
+
+@dataclass
+class Reply:
+    """What goes back. `rows` and `model` are for the log."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    rows: int | None = None
+    model: str | None = None
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request had arrived."""
+
+
+class Front:
+    """An ASGI application around BentoML's, which it asks for liveness, the schema and static files.
+
+    Parameters
+    ----------
+    app
+        BentoML's application.
+    get_service
+        Returns the service's instance, once the application has started. Its `predictor` is None where the model cannot
+        answer, and its `fault` says why. Its `load` replaces the predictor; that is called on SIGHUP.
+    metrics
+        Where requests and predictions are counted.
+    max_body
+        Bytes above which a body is refused before it is read.
+    grace
+        Seconds after SIGTERM or SIGINT in which requests in flight are answered.
+    """
+
+    def __init__(self, app, get_service: Callable, metrics: Metrics, max_body: int, grace: int):
+        self._app, self._get_service, self._metrics = app, get_service, metrics
+        self._max_body, self._grace, self._openapi = max_body, grace, None
+        self._threads = ThreadPoolExecutor(1, "large-bodies")
+        self._loading, self._started = asyncio.Lock(), asyncio.Event()
+        self._routes = {
+            "/predict": (("POST",), self._predict),
+            "/": (READ, self._show_start_page),
+            "/docs.json": (READ, self._show_openapi),
+            "/model": (READ, self._show_model),
+            **{f"/notebooks/{name}": (READ, self._show_notebook) for name in PAGES},
+            "/readyz": (READ, self._show_readiness),
+            "/metrics": (READ, self._show_metrics),
+            **dict.fromkeys(("/livez", "/healthz", "/schema.json", STATIC), (READ, self._ask_bentoml)),
+        }
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "lifespan":
+            limit_grace(self._grace)
+            answer_unreadable(self._refuse_unreadable)
+            catch_hangup(self._reload)  # before the model is loaded, so that none is promoted unseen in between
+
+            async def tell(message):
+                await send(message)
+                if message["type"] == "lifespan.startup.complete":
+                    self._started.set()
+
+            return await self._app(scope, receive, tell)
+        started = perf_counter()
+        headers = dict(scope["headers"])
+        request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        path, method = scope["path"], scope.get("method", "GET")
+        route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
+        status, rows, model = 499, None, None  # of a client that was gone before the answer was
+        try:
+            reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
+            reply.headers.append((b"x-request-id", request_id.encode()))
+            kind = "http" if scope["type"] == "http" else "websocket.http"
+            await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
+            await send({"type": f"{kind}.response.body", "body": reply.body})
+            status, rows, model = reply.status, reply.rows, reply.model
+        except ClientGone:
+            pass
+        finally:
+            self._note(request_id, route, method, status, perf_counter() - started, rows, model)
+
+    def _note(
+        self,
+        request_id: str,
+        route: str,
+        method: str | None,
+        status: int,
+        seconds: float,
+        rows: int | None,
+        model: str | None,
+    ) -> None:
+        """Count a request and write its line of the log."""
+        self._metrics.count_request(route, status, seconds)
+        predictor = getattr(self._get_service(), "predictor", None)
+        model = model or (predictor and predictor.tag)  # the one that answered may have been replaced since
+        write_log_line(request_id, model, rows, status, seconds, method=method, route=route)
+
+    def _refuse_unreadable(self) -> bytes:
+        """What is no HTTP is refused as everything else is."""
+        request_id = choose_request_id("")
+        answer = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
+        reply = _reply(answer, JSON, 400, [(b"connection", b"close"), (b"x-request-id", request_id.encode())])
+        self._note(request_id, "other", None, reply.status, 0.0, None, None)
+        head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in reply.headers)]
+        return b"\r\n".join([*head, b"", reply.body])
+
+    async def _answer_or_refuse(
+        self, route: str, scope, headers: dict[bytes, bytes], receive, request_id: str
+    ) -> Reply:
+        try:
+            return await self._answer(route, scope, headers, receive)
+        except RequestError as error:
+            refused = error
+        except ModelerError as error:
+            refused = RequestError(503, str(error))
+        except ClientGone:
+            raise
+        except Exception as error:
+            trace = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may hold a value
+            log.error("request %s failed with %s\n%s", request_id, type(error).__name__, trace)
+            refused = RequestError(500, f"the request failed; the log tells more under its id, {request_id}")
+        return _reply(to_json(refused.answer), JSON, refused.status, refused.headers)
+
+    async def _answer(self, route: str, scope, headers: dict[bytes, bytes], receive) -> Reply:
+        if scope["type"] != "http":
+            raise RequestError(400, "this is no WebSocket; /docs.json lists the routes and their methods")
+        if route == "other":
+            near = did_you_mean(scope["path"][:100], (known for known in self._routes if known != STATIC))
+            raise RequestError(404, f"there is nothing at this path{near or '; /docs.json lists the routes'}")
+        methods, answer = self._routes[route]
+        if scope["method"] not in methods:
+            allow = [(b"allow", ", ".join(methods).encode())]
+            sentence = f"{route} answers {' and '.join(methods)} only"
+            raise RequestError(405, sentence, value=scope["method"], headers=allow)
+        return await answer(scope, headers, receive)
+
+    async def _predict(self, scope, headers, receive) -> Reply:
+        body = await self._read_body(receive, find_refusal(headers, self._max_body), b"expect" in headers)
+        predictor = self._get_predictor()
+        if len(body) < LARGE_BODY:
+            answer = predictor.answer(body)
+        else:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, predictor.answer, body)
+        self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
+        return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
+
+    async def _read_body(self, receive, refusal: RequestError | None, waits: bool) -> bytes:
+        """Read a body; where the request is refused, read on for a while and keep nothing, unless the client waits."""
+        if refusal and waits:
+            raise refusal
+        parts, size, more = [], 0, True
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS if refusal else BODY_SECONDS) as limit:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    more, body = message.get("more_body", False), message.get("body", b"")
+                    size += len(body)
+                    if refusal is None and size > self._max_body:
+                        refusal = _too_large(self._max_body)
+                        parts.clear()
+                        limit.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
+                    if refusal is None:
+                        parts.append(body)
+        except TimeoutError:
+            refusal = refusal or RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds")
+        if refusal:
+            raise refusal
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _get_predictor(self):
+        service = self._get_service()
+        if service.predictor is None:
+            raise RequestError(503, service.fault)
+        return service.predictor
+
+    async def _reload(self) -> None:
+        """Load the model anew while the former one answers; each SIGHUP is followed by a load of its own."""
+        async with self._loading:
+            await self._started.wait()
+            await asyncio.get_running_loop().run_in_executor(None, self._get_service().load)
+            self._openapi = None
+
+    async def _show_model(self, scope, headers, receive) -> Reply:
+        return _reply(to_json(self._get_predictor().describe()), JSON)
+
+    async def _show_notebook(self, scope, headers, receive) -> Reply:
+        page = self._get_predictor().read_page(scope["path"].rpartition("/")[2])
+        return _reply_page(page, NOTEBOOK_POLICY)
+
+    async def _show_openapi(self, scope, headers, receive) -> Reply:
+        predictor = self._get_predictor()
+        if self._openapi is None:
+            self._openapi = to_json(
+                describe_api(predictor.contract, predictor.example, predictor.max_rows, self._max_body)
+            )
+        return _reply(self._openapi, JSON)
+
+    async def _show_start_page(self, scope, headers, receive) -> Reply:
+        return _reply_page(START_PAGE.read_bytes(), START_POLICY)
+
+    async def _show_readiness(self, scope, headers, receive) -> Reply:
+        self._get_predictor()
+        return _reply(b"\n", "text/plain; charset=utf-8")
+
+    async def _show_metrics(self, scope, headers, receive) -> Reply:
+        return _reply(self._metrics.expose(), prometheus_client.CONTENT_TYPE_LATEST)
+
+    async def _ask_bentoml(self, scope, headers, receive) -> Reply:
+        messages = []
+
+        async def keep(message):
+            messages.append(message)
+
+        await self._app(scope, receive, keep)
+        start, *parts = messages
+        if start["status"] >= 400:
+            told = "there is nothing at this path" if start["status"] == 404 else "BentoML refused this"
+            raise RequestError(start["status"], f"{told}; /docs.json lists the routes")
+        return Reply(start["status"], b"".join(part.get("body", b"") for part in parts), list(start["headers"]))
+
+
+def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | None:
+    """Why a request is refused for its headers alone; a body without a type is taken for JSON."""
+    if int(headers.get(b"content-length") or 0) > max_body:
+        return _too_large(max_body)
+    content_type = headers.get(b"content-type", JSON.encode()).decode("latin-1")
+    media, _, parameters = content_type.lower().partition(";")
+    charset = CHARSET.search(parameters)
+    if not JSON_TYPE.fullmatch(media.strip()) or (charset and charset[1] not in ("utf-8", "utf8", "us-ascii")):
+        sentence = "the body must be JSON in UTF-8: send the header content-type: application/json"
+        return RequestError(415, sentence, value=content_type)
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+    if encoding.strip().lower() not in ("", "identity"):
+        return RequestError(415, "the body must not be compressed", value=encoding)
+    return None
+
+
+def _too_large(max_body: int) -> RequestError:
+    return RequestError(413, f"the body is too large; send at most {max_body} bytes a request")
+
+
+def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), **told) -> Reply:
+    of_body = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+    return Reply(status, body, [*of_body, *headers], **told)
+
+
+def _reply_page(body: bytes, policy: str) -> Reply:
+    headers = [(b"content-security-policy", policy.encode()), (b"x-content-type-options", b"nosniff")]
+    return _reply(body, "text/html; charset=utf-8", headers=headers)

@@ -1,0 +1,146 @@
+"""A stored model at work: request bodies in, answers with warnings out."""
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pydantic_core import from_json, to_json
+
+from modeler import ModelerError
+from modeler.model.answers import NotFiniteError, decode_answers
+from modeler.model.contract import class_key, used_features
+from modeler.model.golden import replay_golden
+from modeler.model.graph import MISSING, Graph
+from modeler.model.stored import CONTRACT, GRAPH, StoredModel, load_model
+from modeler.service.body import MOST_FAULTS, BodyReader, RequestError, describe_fault, shorten
+from modeler.service.openapi import make_example
+
+OUTSIDE_RANGE, UNSEEN_CATEGORY = "outside_range", "unseen_category"
+
+
+class Answer(NamedTuple):
+    """An answered request: the JSON text, and what is counted of it."""
+
+    body: bytes
+    rows: int
+    labels: list[str]
+    warnings: list[str]
+
+
+def load_predictor(tag: str, max_rows: int) -> "Predictor":
+    """Load a model and have it answer its golden rows.
+
+    Raises
+    ------
+    ModelerError
+        Whatever is wrong with the model: it must not answer then.
+    """
+    model = load_model(tag)
+    try:
+        predictor = Predictor(model, max_rows)
+        predictor.check_golden()
+    except ModelerError:
+        raise
+    except Exception as error:  # damaged files fail in many ways
+        raise ModelerError(f"{model.tag} cannot answer its golden rows: {type(error).__name__}: {error}") from error
+    return predictor
+
+
+class Predictor:
+    """Answers rows with a model of the store.
+
+    Parameters
+    ----------
+    model
+        What `load_model` returned.
+    max_rows
+        A request with more is refused.
+    """
+
+    def __init__(self, model: StoredModel, max_rows: int):
+        self.tag, self.contract, self.max_rows = model.tag, model.read(CONTRACT), max_rows
+        self._model = model
+        self._graph = Graph(model.path / GRAPH, self.contract)
+        self._reader = BodyReader(self.contract, max_rows)
+        self._classes = self.contract["target"]["classes"]
+        numbers = [feature for feature in used_features(self.contract) if feature["type"] != "category"]
+        self._numbers = numbers
+        self._lowest = np.array([feature.get("min", -np.inf) for feature in numbers], dtype=np.float32)
+        self._highest = np.array([feature.get("max", np.inf) for feature in numbers], dtype=np.float32)
+        self._categories = [
+            (feature["name"], {*feature["categories"], *([MISSING] if feature["missing"] else [])})
+            for feature in used_features(self.contract)
+            if feature["type"] == "category"
+        ]
+
+    def answer(self, body: bytes) -> Answer:
+        """Answer a request.
+
+        Raises
+        ------
+        RequestError
+            Where the body cannot be used, or a row of it has no finite answer.
+        """
+        answers, kinds = self._predict(self._reader.read(body))
+        labels = [class_key(answer["label"]) for answer in answers] if self._classes else []
+        return Answer(to_json({"model": self.tag, "predictions": answers}), len(answers), labels, kinds)
+
+    def check_golden(self) -> None:
+        """Raise a ModelerError unless the golden rows are answered as the estimator answered them."""
+        golden, reader = self._model.read("golden.json"), BodyReader(self.contract, sys.maxsize)
+
+        def answer(rows: Sequence[dict]) -> list[dict]:
+            return self._predict(reader.read(to_json(rows)))[0]
+
+        if differences := replay_golden(golden, self.contract, answer):
+            raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
+
+    @property
+    def example(self) -> dict:
+        """The answer to the contract's example."""
+        return from_json(self.answer(to_json(make_example(self.contract))).body)
+
+    def describe(self) -> dict:
+        """What is known of the model: tag, contract, metrics, provenance and verdict."""
+        kept = {name: self._model.read(f"{name}.json") for name in ("metrics", "provenance", "verdict")}
+        return {"tag": self.tag, "contract": self.contract, **kept}
+
+    def read_page(self, notebook: str) -> bytes:
+        """An executed notebook as HTML."""
+        try:
+            return (self._model.path / f"{notebook}.html").read_bytes()
+        except OSError:
+            raise ModelerError(f"{self.tag} has no readable {notebook}.html; retrain to get one") from None
+
+    def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
+        """Answers with their warnings, and the kind of every warning."""
+        inputs = self._graph.encode(rows)
+        try:
+            answers, kinds = decode_answers(self._graph.run(inputs), self.contract), []
+        except NotFiniteError as error:
+            message = "the model has no finite answer to this row; its values are too far from those of the training"
+            faults = [describe_fault(message, row) for row in error.rows[:MOST_FAULTS]]
+            raise RequestError(400, f"{len(error.rows)} of {len(rows)} rows have no finite answer", faults) from None
+        for answer in answers:
+            answer["warnings"] = []
+        for row, kind, warning in self._list_warnings(rows, inputs):
+            answers[row]["warnings"].append(warning)
+            kinds.append(kind)
+        return answers, kinds
+
+    def _list_warnings(self, rows: Sequence[dict], inputs: dict[str, np.ndarray]):
+        """Yield row, kind and sentence for each value that training had nothing like."""
+        if self._numbers:
+            numbers = inputs["numbers"]
+            outside = (numbers < self._lowest) | (numbers > self._highest)
+            if outside.any():
+                for row, column in np.argwhere(outside).tolist():
+                    feature = self._numbers[column]
+                    name, low, high = feature["name"], feature["min"], feature["max"]
+                    told = f"{name} {rows[row][name]:.10g} is outside the training range {low:.10g} to {high:.10g}"
+                    yield row, OUTSIDE_RANGE, told
+        for column, (name, known) in enumerate(self._categories):
+            for row, category in enumerate(inputs["categories"][:, column]):
+                if category not in known:
+                    yield row, UNSEEN_CATEGORY, f"{name} {shorten(category)!r} was not seen in training"

@@ -1,0 +1,1 @@
+"""Bento and image: built, run, and asked over HTTP like any service."""

@@ -1,0 +1,69 @@
+"""Building the bento of the champion, and its image, as BentoML's own commands do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bentoml
+
+from modeler import ModelerError
+from modeler.model.stored import store_home
+
+BENTOML = (sys.executable, "-m", "bentoml")
+
+
+def build_bento(project: Path, name: str) -> str:
+    """Build the bento of the champion of that name as `bentoml build` does, and return the bento's tag."""
+    named = [] if name == "breast_cancer" else ["--arg", f"model={name}"]
+    told = _run_bentoml("the bento cannot be built", "build", "--output", "tag", *named, folder=project)
+    return told.partition("__tag__:")[2].strip()
+
+
+def build_image(bento: str) -> str:
+    """Build the image of a bento as `bentoml containerize` does, under the bento's tag and with its labels."""
+    labels = [
+        word for name, value in bentoml.bentos.get(bento).info.labels.items() for word in ("--label", f"{name}={value}")
+    ]
+    _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento, *labels)
+    return bento
+
+
+def check_engine() -> None:
+    """Raise a ModelerError that says what to install, unless a Docker engine answers."""
+    try:
+        answers = run_docker("version", "--format", "{{.Server.Version}}").returncode == 0
+    except OSError:
+        answers = False
+    if not answers:
+        raise ModelerError(
+            "no Docker engine answers; install Docker Engine, start it, and try again when `docker version` shows a server"
+        )
+
+
+def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
+    """Run BentoML's command line and return what it prints; where it fails, say so with the line that tells most.
+
+    It builds from the current folder alone, so the project's folder must be that.
+    """
+    done = subprocess.run([*BENTOML, *words], cwd=folder, env=bentoml_environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise ModelerError(f"{failure}: {find_error(done.stdout + done.stderr)}")
+    return done.stdout
+
+
+def bentoml_environment() -> dict[str, str]:
+    """Our environment, with the store, without telemetry, and without bytecode: none may be written into a stored bento."""
+    quiet = {"BENTOML_DO_NOT_TRACK": "True", "ORT_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | quiet | {"BENTOML_HOME": str(store_home().absolute())}
+
+
+def run_docker(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["docker", *words], capture_output=True, text=True)
+
+
+def find_error(text: str) -> str:
+    """The line of a tool's output that tells most: the last that names an error, or the last of all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    naming = [line for line in lines if "error" in line.lower()]
+    return (naming or lines or ["it says nothing"])[-1]

@@ -1,0 +1,261 @@
+"""Making a version the champion so that no reader ever sees half a model: staged, renamed in, `latest` moved last."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+from modeler import ModelerError, did_you_mean
+from modeler.inside import create_model
+from modeler.model.contract import write_json
+from modeler.model.stored import (
+    StoredModel,
+    check_content,
+    find_champion,
+    find_damage,
+    list_versions,
+    store_home,
+    unknown_name,
+)
+from modeler.store.history import (
+    PROMOTED,
+    REJECTED,
+    ROLLED_BACK,
+    announce_event,
+    list_former_champions,
+    list_withdrawn,
+    make_event,
+    read_events,
+    settle_event,
+)
+from modeler.store.lock import explain_errors, lock_name, stage_files
+
+Judge = Callable[[StoredModel | None], dict]  # of the champion there is now: what verdict.json holds
+
+
+def publish_model(
+    run: Path,
+    tag: str,
+    labels: dict[str, str],
+    metadata: dict,
+    *,
+    verdict: dict | None = None,
+    readmit: bool = False,
+    judged_against: str | None = None,
+    judge: Judge | None = None,
+) -> dict | None:
+    """Put a run's files into the store under their tag, make it the champion, and note that in the history.
+
+    The files are staged on the store's own filesystem; under the name's lock the finished folder is renamed in, and then
+    the file `latest` is replaced. Readers need no lock: each step is one atomic system call. A version that is there
+    stays as it is, unless it is damaged: then each of its files is replaced.
+
+    Parameters
+    ----------
+    verdict
+        What verdict.json holds in the store.
+    readmit
+        Whether the version may have been rolled back from.
+    judged_against
+        The champion's version that the candidate was compared with, "" where there was none. Default: with none, and
+        whatever the champion is, it is followed.
+    judge
+        Judges again, under the lock, where another is champion by now.
+
+    Returns
+    -------
+    dict or None
+        The promotion or, where it was judged again, the rejection, as the history has it; None where the version is the
+        champion already.
+
+    Raises
+    ------
+    ModelerError
+        When the store cannot be written, the name stays locked, or the version is withdrawn.
+    """
+    name, _, version = tag.partition(":")
+    with explain_errors(), stage_files() as staging:
+        staged = _stage_model(run, tag, labels, metadata, verdict, staging)
+        with lock_name(name):
+            settle_event(store_home() / "models", name, _came_about(name))
+            champion, told = find_champion(name), [labels.get("run"), metadata.get("metrics")]
+            before = champion and champion.version
+            if judge and judged_against != (before or ""):
+                verdict = judge(champion)
+                write_json(staged / "verdict.json", verdict)
+                if verdict["verdict"] == "rejected":
+                    return _reject(tag, *told, verdict["reasons"], staging)
+            if before == version and not find_damage(champion):
+                return None
+            if not readmit and (withdrawal := find_withdrawal(tag)):
+                raise ModelerError(f"{withdrawal}. No model was changed")
+            event = make_event(PROMOTED, version, before, version, *told, _list_damages(tag, champion))
+            with _note(name, event, staging):
+                _move_in(staged, store_home() / "models" / name / version)
+                _move_latest(name, version, staging)
+            return event
+
+
+def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
+    """Make an older version the champion again and withdraw the present one.
+
+    Parameters
+    ----------
+    to
+        The version. Default: the champion before the present one by the history, without withdrawn versions.
+    prove
+        Raises a ModelerError unless the older version answers as it must; called before `latest` is moved.
+
+    Returns
+    -------
+    dict
+        The rollback as the history has it.
+
+    Raises
+    ------
+    ModelerError
+        When there is no such version, it is the champion already or damaged, or the store cannot be written.
+    """
+    versions, to = list_versions(name), to and to.removeprefix(f"{name}:")
+    if not versions:
+        raise ModelerError(unknown_name(name))
+    if to and to not in versions:
+        near = did_you_mean(to, versions) or f"; there is {' and '.join(versions)}"
+        raise ModelerError(f"{name} has no version {to} in the store{near}")
+    with explain_errors(), stage_files() as staging, lock_name(name):
+        settle_event(store_home() / "models", name, _came_about(name))
+        events, champion = read_history(name), find_champion(name)
+        before = champion and champion.version
+        version = _choose_version(name, to, before, versions, events)
+        target = StoredModel(f"{name}:{version}", store_home() / "models" / name / version)
+        try:
+            check_content(target)
+            prove(target)
+        except ModelerError as error:
+            raise ModelerError(f"{error}. Nothing was changed; --to names another version") from None
+        runs = [event["run"] for event in events if event["event"] != REJECTED and event["version"] == version]
+        metrics = None if find_damage(target) else target.read("metrics.json")
+        event = make_event(ROLLED_BACK, version, before, version, next(filter(None, runs[::-1]), None), metrics, [])
+        with _note(name, event, staging):
+            _move_latest(name, version, staging)
+        return event
+
+
+def note_rejection(tag: str, run: Path, metrics: dict, reasons: list[str]) -> dict:
+    """Note in the history that a run's candidate was rejected; the champion stays."""
+    name = tag.partition(":")[0]
+    with explain_errors(), stage_files() as staging, lock_name(name):
+        settle_event(store_home() / "models", name, _came_about(name))
+        return _reject(tag, run.name, metrics, reasons, staging)
+
+
+def read_history(name: str) -> list[dict]:
+    """What was promoted, rejected and rolled back of a name, oldest first; empty where nothing was."""
+    return read_events(store_home() / "models", name, _came_about(name))
+
+
+def find_withdrawal(tag: str) -> str | None:
+    """A sentence that says when and by whom a version was rolled back from; None where it is not withdrawn."""
+    name, _, version = tag.partition(":")
+    champion = find_champion(name)
+    if champion and champion.version == version:
+        return None
+    event = list_withdrawn(read_history(name)).get(version)
+    return event and (
+        f"{tag} was rolled back from on {event['when'][:10]} by {event['user']} on {event['host']}; "
+        "--readmit promotes it all the same"
+    )
+
+
+def _stage_model(run: Path, tag: str, labels: dict, metadata: dict, verdict: dict | None, staging: Path) -> Path:
+    """The folder of a finished model, outside the store's models. Every user may read it, as a container's must.
+
+    BentoML makes its folders private. The files would outlast a power cut. Links, as that to the data, stay behind.
+    """
+    with create_model(tag, labels, metadata, staging) as folder:
+        for path in run.iterdir():
+            if path.is_file() and not path.is_symlink():
+                shutil.copy(path, folder)
+        if verdict is not None:
+            write_json(folder / "verdict.json", verdict)
+    staged = staging / tag.replace(":", "/")
+    check_content(StoredModel(tag, staged))
+    for path in (*staged.iterdir(), staged):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    return staged
+
+
+def _list_damages(tag: str, champion: StoredModel | None) -> list[str]:
+    """What a promotion mends or leaves behind, for the history."""
+    stored = StoredModel(tag, store_home() / "models" / tag.replace(":", "/"))
+    if stored.path.exists() and (damage := find_damage(stored)):
+        return [f"{damage}; it was stored again"]
+    if champion and champion.tag != tag and (damage := find_damage(champion)):
+        return [f"the champion before could not be used: {damage}"]
+    return []
+
+
+def _move_in(staged: Path, folder: Path) -> None:
+    """Rename a finished model in; where that version is there but damaged, replace each of its files."""
+    folder.parent.mkdir(exist_ok=True)
+    if not folder.exists():
+        os.rename(staged, folder)
+    elif find_damage(StoredModel(f"{folder.parent.name}:{folder.name}", folder)):
+        for path in staged.iterdir():
+            os.replace(path, folder / path.name)
+
+
+def _choose_version(name: str, to: str | None, before: str | None, versions: list[str], events: list[dict]) -> str:
+    """The version to roll back to: the one that was told, or the latest former champion that is not withdrawn."""
+    if to and to == before:
+        raise ModelerError(f"{name}:{to} is the champion already; nothing was changed")
+    former = [version for version in list_former_champions(events, before) if version in versions]
+    if to or former:
+        return to or former[0]
+    others = [other for other in versions if other != before]
+    hint = f"--to names one of the others in the store: {', '.join(others)}" if others else "retrain instead"
+    raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
+
+
+def _reject(tag: str, run: str | None, metrics: dict | None, reasons: list[str], staging: Path) -> dict:
+    """Note a rejection; needs the name's lock."""
+    name, _, version = tag.partition(":")
+    champion = find_champion(name)
+    before = champion and champion.version
+    event = make_event(REJECTED, version, before, before, run, metrics, reasons)
+    with _note(name, event, staging):
+        return event
+
+
+def _came_about(name: str) -> Callable[[dict], bool]:
+    """Whether a pending event came about: `latest` names its version, and that is a whole one."""
+
+    def came_about(event: dict) -> bool:
+        champion = find_champion(name)
+        named = champion is not None and champion.version == event["after"]
+        return event["event"] == REJECTED or (named and find_damage(champion) is None)
+
+    return came_about
+
+
+@contextmanager
+def _note(name: str, event: dict, staging: Path):
+    """Announce an event, let it come about, and append it to the history; nothing of it stays where it did not."""
+    models = store_home() / "models"
+    announce_event(models, name, event, staging / "pending")
+    try:
+        yield
+    finally:
+        try:
+            settle_event(models, name, _came_about(name))
+        except OSError:
+            pass  # a full disk, say: it is written whole in the pending file, and the next writer settles it
+
+
+def _move_latest(name: str, version: str, staging: Path) -> None:
+    (staging / "latest").write_text(version)
+    os.replace(staging / "latest", store_home() / "models" / name / "latest")

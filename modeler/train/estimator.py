@@ -1,0 +1,102 @@
+"""The scikit-learn Pipeline beside its graph: what it is fitted on, its conversion, its file and its answers."""
+
+import copy
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeler import ModelerError
+from modeler.model.answers import decode_answers
+from modeler.model.contract import used_features
+from modeler.model.graph import encode_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no code of others
+
+
+def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":
+    """Turn raw rows into what the scikit-learn Pipeline is fitted on: the graph's inputs under the data's column names."""
+    import pandas as pd
+
+    names = [feature["name"] for feature in used_features(contract)]
+    blocks = [pd.DataFrame(block, index=frame.index) for block in encode_columns(frame, contract).values()]
+    return pd.concat(blocks, axis=1).set_axis(names, axis=1)
+
+
+def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
+    """Convert a fitted scikit-learn Pipeline into the bytes of an ONNX graph with the inputs of `encode_columns`.
+
+    Parameters
+    ----------
+    pipeline
+        Fitted on `X`; columns may be selected by name in its ColumnTransformer.
+    X
+        What `encode_table` returned.
+
+    Raises
+    ------
+    ModelerError
+        When a step has no converter; the message names it.
+    """
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    is_number = [dtype == np.float32 for dtype in X.dtypes]
+    counts = {"numbers": sum(is_number), "categories": len(is_number) - sum(is_number)}
+    kinds = {"numbers": FloatTensorType, "categories": StringTensorType}
+    positional, positions = copy.deepcopy(pipeline), {name: position for position, name in enumerate(X.columns)}
+    for step in positional.named_steps.values():
+        if hasattr(step, "transformers_"):  # names with spaces do not survive conversion; positions do
+            step.transformers_ = [
+                (
+                    name,
+                    part,
+                    [positions.get(column, column) for column in columns] if isinstance(columns, list) else columns,
+                )
+                for name, part, columns in step.transformers_
+            ]
+    options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
+    try:
+        graph = to_onnx(
+            positional,
+            initial_types=[(name, kinds[name]([None, count])) for name, count in counts.items() if count],
+            options=options,
+        )
+    except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
+        steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
+        raise ModelerError(
+            f"this Pipeline ({steps}) cannot be converted to ONNX: {str(error).splitlines()[0]}; "
+            "take a step that skl2onnx supports, or one of the estimators the parameter `estimator` offers"
+        ) from None
+    graph.opset_import.sort(key=lambda opset: opset.domain)  # their order follows PYTHONHASHSEED otherwise
+    return graph.SerializeToString(deterministic=True)
+
+
+def load_estimator(path: Path):
+    """Load model.skops, which may hold types of scikit-learn and numpy alone.
+
+    Raises
+    ------
+    ModelerError
+        When it holds a type of any other module.
+    """
+    import skops.io
+
+    try:
+        foreign = skops.io.get_untrusted_types(file=path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelerError(f"{path.name} cannot be read: {error}") from None
+    if unknown := [name for name in foreign if not name.startswith(TRUSTED)]:
+        raise ModelerError(f"{path.name} holds {', '.join(unknown)}; only types of scikit-learn and numpy are loaded")
+    return skops.io.load(path, trusted=foreign)
+
+
+def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
+    """Answer raw rows with the scikit-learn Pipeline."""
+    X = encode_table(frame, contract)
+    output = estimator.predict_proba(X) if contract["target"]["classes"] else estimator.predict(X)
+    return decode_answers(output, contract)

@@ -1,0 +1,76 @@
+"""Each piece of a library's inside that we rely on, by name: what a new version breaks is found here first."""
+
+import importlib.metadata
+import inspect
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+from modeler import inside
+
+
+@pytest.mark.parametrize("library", inside.TRIED)
+def test_library_is_the_version_it_was_tried_with(library):
+    installed = importlib.metadata.version(library)
+    assert installed == inside.TRIED[library], (
+        f"{library} is {installed} and modeler/inside.py was tried with {inside.TRIED[library]}: "
+        "look whether its reasons still hold, then note the new version in TRIED"
+    )
+
+
+def test_bentoml_service_can_be_a_class_of_ours():
+    import bentoml
+
+    service = inside.service_class()
+    assert "service_class" in inspect.signature(bentoml.service).parameters, "bentoml.service lost service_class"
+    assert "is_main" in inspect.signature(service.to_asgi).parameters, "_bentoml_sdk.Service.to_asgi was changed"
+
+
+def test_bentoml_models_create_takes_a_store(tmp_path):
+    with inside.create_model("made:v1", {"a": "b"}, {}, tmp_path) as folder:
+        (folder / "file").write_text("x")
+    written = sorted(path.name for path in (tmp_path / "made" / "v1").iterdir())
+    assert written == ["file", "model.yaml"], "bentoml.models.create(_model_store=) writes elsewhere"
+
+
+def test_bentoml_dockerfile_installs_uv_where_the_stand_in_is():
+    from pathlib import Path
+
+    import bentoml
+
+    folder = Path(bentoml.__file__).parent / "_internal" / "container" / "frontend" / "dockerfile" / "templates"
+    templates = "".join(path.read_text("utf-8") for path in folder.rglob("*.j2"))
+    assert "uv venv" in templates and "uv --directory" in templates, "BentoML's Dockerfile calls uv in another way"
+    assert subprocess.run(["sh", "-n", "-c", inside.stand_in_for_uv()]).returncode == 0
+
+
+def test_circus_has_the_signals_and_the_quit_that_we_change():
+    from circus.sighandler import SysHandler
+
+    assert list(inspect.signature(SysHandler.quit).parameters) == ["self"], "circus' SysHandler.quit was changed"
+    assert "SIGHUP" in {caught.name for caught in SysHandler.SIGNALS}, "circus' SysHandler.SIGNALS lacks SIGHUP"
+    assert "controller" in inspect.signature(SysHandler.__init__).parameters, "circus' SysHandler has no controller"
+
+
+def test_uvicorn_asks_one_method_for_its_answer_to_what_is_no_http():
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    assert list(inspect.signature(AutoHTTPProtocol.send_400_response).parameters) == ["self", "msg"], (
+        "uvicorn's send_400_response was changed"
+    )
+
+
+def test_nbval_starts_kernels_by_a_class_in_its_module():
+    import nbval.kernel
+
+    assert "KernelManager(" in inspect.getsource(nbval.kernel.start_new_kernel), "nbval starts kernels in another way"
+
+
+def test_no_other_module_reaches_inside_a_library():
+    for path in [*(ROOT / "modeler").rglob("*.py"), ROOT / "service.py", ROOT / "pipeline.py"]:
+        if path.name != "inside.py":
+            source = path.read_text("utf-8")
+            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response"):
+                told = [line for line in source.splitlines() if piece in line and "import" in line]
+                assert not told, f"{path.name}: {told[0]}; what relies on an inside belongs into modeler/inside.py"
