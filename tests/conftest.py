@@ -24,6 +24,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' own processes share 
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 
 
+def default_signals() -> None:
+    """In a child: a shell's background job ignores SIGINT, nohup SIGHUP, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Project:
     """A copy of the project's own files with a model store beside it, driven like a user drives it."""
 
@@ -64,7 +70,7 @@ class Project:
         """Run pipeline.py and send it a signal once a kernel runs; its exit status, its errors, and its processes."""
         process = subprocess.Popen(
             [sys.executable, "pipeline.py", *words], cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=default_signals,
         )  # fmt: skip
         family = []
         while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
@@ -108,6 +114,7 @@ class Serving:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=default_signals,
             )
 
     def __enter__(self) -> "Serving":

@@ -1,5 +1,6 @@
 """The bento: what is in it, what it says of itself, and that it answers with its own model."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, copy_of
+from conftest import ROOT, Project, Serving, copy_of
 
 from modeler.ship.run import find_free_port
 
@@ -87,6 +88,29 @@ def test_bento_says_which_model_run_data_and_commit_it_holds(built, retrained):
     assert all(f"- {name}: {value}\n" in readme for name, value in description["labels"].items())
     (service,) = description["services"]
     assert [model["tag"] for model in service["models"]] == [retrained[1]["model"]]
+
+
+def hash_tree(folder: Path) -> dict[str, str]:
+    """Every file and folder below one, by the hash of its content."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_no_command_changes_a_stored_bento_or_model(built, retrained):
+    """Without the variable that our machines set and a user's do not."""
+    project, bento = built
+    plain = {name: value for name, value in project.environment.items() if not name.startswith("PYTHON")}
+    plain |= {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+    models, model = project.store / "models" / "breast_cancer", retrained[1]["model"]
+    before = hash_tree(folder_of(project, bento)), hash_tree(models)
+    for words in (["verify", "--bento", bento], ["verify", model], ["history"]):
+        done = project.retrain(*words, env=plain)
+        assert done.returncode == 0, done.stderr
+    with Serving(project, project.folder.parent / "log") as serving:
+        assert project.retrain("verify", "--url", serving.url, env=plain).returncode == 0
+    assert (hash_tree(folder_of(project, bento)), hash_tree(models)) == before
 
 
 def test_bento_answers_with_its_own_version_while_the_store_holds_a_newer_one(built, retrained):

@@ -1,6 +1,7 @@
 """Notebooks as jobs: every way to fail is named, and nothing that differs a second time gets by."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
+from conftest import default_signals
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
@@ -242,8 +244,9 @@ reproduce_notebooks([execution], run, say)
 """
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["made.ipynb 2 3", "made.ipynb again 2 3"])
-def test_interrupt_leaves_no_kernel(tmp_path, moment):
+def test_end_leaves_no_kernel(tmp_path, moment, sent):
     """Sent while a cell sleeps, in the first execution and in the second."""
     run = tmp_path / "run"
     run.mkdir()
@@ -252,15 +255,16 @@ def test_interrupt_leaves_no_kernel(tmp_path, moment):
     notebook = write_notebook(tmp_path / "made.ipynb", source)
     command = [sys.executable, "-c", INTERRUPT, str(run), str(notebook)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        preexec_fn=default_signals,
+    )  # fmt: skip
     for line in process.stdout:
         if line.startswith(moment):
             break
     time.sleep(1)
     family = psutil.Process(process.pid).children(recursive=True)
     assert any("ipykernel" in " ".join(child.cmdline()) for child in family)
-    process.send_signal(2)
+    process.send_signal(sent)
     assert process.wait(timeout=30) != 0
     gone, alive = psutil.wait_procs(family, timeout=15)
     assert not alive and len(gone) == len(family)
@@ -296,3 +300,17 @@ def test_kernels_are_reached_by_socket_files_that_are_gone_afterwards(execute, m
     assert output.text == "ipc\n"
     assert reproduce(execution) == [3]
     assert os.listdir(folder) == []
+
+
+def test_kernel_that_has_not_begun_ends_with_a_killed_parent(tmp_path):
+    """At any moment: a kernel looks for its parent only once it has started."""
+    notebook = write_notebook(tmp_path / "made.ipynb", "import time; time.sleep(60)")
+    command = [sys.executable, "-c", INTERRUPT, str(tmp_path), str(notebook)]
+    for wait in (0.0, 0.05, 0.2, 0.5):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while not (family := psutil.Process(process.pid).children(recursive=True)):
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        assert not psutil.wait_procs(family, timeout=5)[1]

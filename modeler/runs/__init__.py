@@ -1,0 +1,1 @@
+"""A run: notebooks executed, executed again and compared, and what they were made from."""

@@ -1,0 +1,54 @@
+"""A pytest plugin for nbval: plots are compared too, kernels reached by socket files, every cell told as it ends."""
+
+import json
+import pytest
+from modeler.runs.replay import COMPARED, IGNORED
+from modeler.runs.kernels import localize_kernels
+from modeler.inside import use_kernel_manager
+from modeler.runs.execute import quote_end
+
+def pytest_addoption(parser):
+    parser.addoption("--cells-report", help="file that gets one JSON line for every cell")
+
+
+def pytest_configure():
+    use_kernel_manager(localize_kernels)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.output_timeout = 60  # seconds; nbval's own 5 are short on a busy machine
+    for notebook in {item.parent for item in items}:
+        notebook.skip_compare = [kind for kind in notebook.skip_compare if not kind.startswith("image/")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    decided = report.when == "call" or not report.passed
+    if decided and item.cell.source.strip():
+        difference = getattr(call.excinfo and call.excinfo.value, "inner_traceback", None) or report.longreprtext
+        line = {
+            "number": _count_code(item),
+            "outcome": _describe_outcome(item, report),
+            "message": quote_end(difference, 12) if report.failed else "",
+        }
+        with open(item.config.getoption("--cells-report"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    return report
+
+
+def _describe_outcome(item, report) -> str:
+    if report.failed:
+        differs = "Cell outputs differ" in report.longreprtext
+        return "gave another output the second time" if differs else "failed the second time"
+    if report.skipped:
+        return "was skipped"
+    if not item.options["check"]:
+        return IGNORED
+    return "was never run, so there is nothing to compare" if item.cell.execution_count is None else COMPARED
+
+
+def _count_code(item) -> int:
+    cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"][: item.cell_num + 1]
+    return sum(bool(cell.source.strip()) for cell in cells)

@@ -1,0 +1,297 @@
+"""Training a stored model again from what it recorded, and naming what differs: its origins, the model, its answers."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+import nbformat
+from modeler import ModelerError
+from modeler.model.contract import class_key, read_contract
+from modeler.data.tables import Table, load_table
+from modeler.data.rows import hash_table, split_rows
+from modeler.model.graph import Graph, encode_columns
+from modeler.model.answers import decode_answers
+from modeler.runs.execute import Report, execute_notebook
+from modeler.runs.provenance import describe_surroundings, find_notebook, find_version
+from modeler.data.dialect import CsvFormat
+from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
+
+CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
+INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
+SHOWN = 4  # differences of a contract that are named one by one
+NOTHING_DIFFERS = {
+    "cause": "not in what was recorded: data, parameters, packages, code, Python and platform are those of then; "
+    "look for randomness that is not seeded, the environment's variables and another kind of processor"
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a stored model was made from: its provenance, its executed notebooks, and the data as they are today.
+
+    `data` is the file they are in, None for built-in data.
+    """
+
+    model: StoredModel
+    provenance: dict
+    notebooks: dict[str, nbformat.NotebookNode]
+    data: Path | None
+    table: Table
+    sha256: str
+
+    @property
+    def parameters(self) -> dict[str, dict]:
+        return self.provenance["parameters"]
+
+    @property
+    def data_name(self) -> str:
+        """What the notebooks call the data file."""
+        return Path(self.parameters["eda.ipynb"]["data"]).name
+
+
+def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Recipe:
+    """Read what a model recorded, and the data.
+
+    Parameters
+    ----------
+    runs
+        The folder of the runs; that of the model links to its data file while it is kept.
+    given
+        The data file, where it is another.
+
+    Raises
+    ------
+    ModelerError
+        When the model does not carry provenance and notebooks as a retrain leaves them, or the data are gone or cannot
+        be read.
+    """
+    provenance = model.read("provenance.json")
+    try:
+        notebooks = {name: _read_notebook(model, name) for name in ("eda.ipynb", "train.ipynb")}
+        told = {name: dict(provenance["parameters"][name]) for name in notebooks}["eda.ipynb"]
+        data, target, *_ = (told[name] for name in ("data", "target", "holdout", "split_by"))
+        was = "{rows} rows, {columns} columns and the SHA-256 {sha256}".format(**provenance["data"])
+        _ = dict(provenance["packages"]), dict(provenance["notebooks"])
+        _ = provenance["python"], provenance["platform"], provenance["git"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelerError(
+            f"{model.tag} cannot be trained again: its provenance.json is not that of a retrain "
+            f"({type(error).__name__}: {error}); `python pipeline.py` makes a model anew"
+        ) from None
+    file = _find_data(model, data, runs, given, was) if Path(data).suffix else None
+    try:
+        table = load_table(str(file or data), target, told.get("task", "auto"), CsvFormat.from_parameters(told))
+    except ModelerError as error:
+        raise ModelerError(
+            f"the data of {model.tag}, which had {was}, cannot be read as they were then: {error}"
+        ) from None
+    return Recipe(model, provenance, notebooks, file, table, hash_table(table.frame))
+
+
+def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Compare what the model recorded with what there is now.
+
+    Parameters
+    ----------
+    project
+        The project's notebooks today. Where one, or that of the commit, is what the model was made from, it tells
+        whether the stored one is.
+
+    Returns
+    -------
+    tuple of dict
+        What can make a difference, and what has merely moved on; each a sentence by the name of what differs.
+    """
+    then, now = recipe.provenance, describe_surroundings(project[0].parent)
+    differing, moved_on = {}, {}
+    if recipe.sha256 != then["data"]["sha256"]:
+        rows, columns = recipe.table.frame.shape
+        differing["data"] = (
+            f"SHA-256 {_say(then['data']['sha256'][:12], recipe.sha256[:12])}; "
+            f"{_say(then['data']['rows'], rows, ' rows')}; {_say(then['data']['columns'], columns, ' columns')}"
+        )
+    for path in project:
+        told, ran = recipe.parameters[path.name], recipe.notebooks[path.name].metadata.papermill.parameters
+        for name in told | ran:
+            if told.get(name) != ran.get(name):
+                differing[f"-p {name}"] = (
+                    f"{told.get(name)!r} in provenance.json, but {path.name} was executed with {ran.get(name)!r}"
+                )
+        sha256 = then["notebooks"].get(path.name)
+        original = find_notebook(path, sha256, then["git"])
+        if original and _list_sources(nbformat.reads(original, 4)) != _list_sources(recipe.notebooks[path.name]):
+            differing[path.name] = "altered in the store: its cells are not those of the notebook that was recorded"
+        elif not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            moved_on[path.name] = "the project's has changed since; the one that the model carries was executed"
+    for name, version in then["packages"].items():
+        if version != (found := find_version(name)):
+            differing[name] = f"{version} then, {found or 'not installed'} now"
+    for name in ("python", "platform"):
+        if then[name] != now[name]:
+            differing[name] = _say(then[name], now[name])
+    known_by = "modeler" if "modeler" in then else "git"  # earlier models have no hash of the package
+    if then[known_by] != now[known_by]:
+        differing["modeler"] = f"its code was changed, {_say(_show_commit(then['git']), _show_commit(now['git']))}"
+    return differing, moved_on
+
+
+def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], report: Report) -> None:
+    """Execute the notebooks that the model carries, with the parameters it recorded, in a run's folder.
+
+    Once is enough: that they give the same twice was proven before the model was stored.
+
+    Parameters
+    ----------
+    writes
+        The files that each notebook must leave, by its name.
+    """
+    for name in recipe.notebooks:
+        execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)
+
+
+def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
+    """Name which of graph and contract differs between a stored model and a run's, and how; empty for the same hash."""
+    if content_version(run) == model.version:
+        return {}
+    sides = (model.path, run)
+    graphs = [hashlib.sha256((folder / GRAPH).read_bytes()).hexdigest()[:12] for folder in sides]
+    contracts = [(folder / CONTRACT).read_bytes() for folder in sides]
+    differing = {} if graphs[0] == graphs[1] else {"graph": f"SHA-256 {_say(*graphs)}"}
+    if contracts[0] != contracts[1]:
+        differing["contract"] = _compare_contracts(*(read_contract(folder / CONTRACT) for folder in sides))
+    return differing
+
+
+def find_first_output(recipe: Recipe, run: Path) -> dict[str, str]:
+    """Name the first cell that shows something else than it did in the stored notebook."""
+    for name, stored in recipe.notebooks.items():
+        again = nbformat.read(run / name, 4)
+        for then, now in zip(_list_outputs(stored), _list_outputs(again)):
+            if then != now:
+                return {"first seen": f"in {name}, cell [{now[0]}], which shows something else"}
+    return {}
+
+
+def compare_answers(recipe: Recipe, run: Path) -> dict[str, str]:
+    """Say how far apart the answers of the stored graph and of the run's are.
+
+    Both answer the rows of today's data that are held out, and, where the data differ, also the golden rows of then.
+    """
+    graphs = [Graph(folder / GRAPH, read_contract(folder / CONTRACT)) for folder in (recipe.model.path, run)]
+    told, frame = recipe.parameters["eda.ipynb"], recipe.table.frame
+
+    def answer_heldout(graph: Graph) -> list[dict]:
+        rows = frame[split_rows(frame, told["holdout"], told["split_by"])]
+        return decode_answers(graph.run(encode_columns(rows, graph.contract)), graph.contract)
+
+    def answer_golden(graph: Graph) -> list[dict]:
+        return graph.answer(recipe.model.read("golden.json")["rows"])
+
+    apart = {"held-out rows": _measure_distance(answer_heldout, *graphs)}
+    if recipe.sha256 != recipe.provenance["data"]["sha256"]:
+        apart["golden rows"] = _measure_distance(answer_golden, *graphs)
+    return apart
+
+
+def format_lines(named: dict[str, str]) -> list[str]:
+    """Lines for a person, the names in one column."""
+    return [f"  {name:<14} {sentence}" for name, sentence in named.items()]
+
+
+def _find_data(model: StoredModel, name: str, runs: Path, given: Path | None, was: str) -> Path:
+    """The file that a model was trained on: the one given, or where the model's run has it from."""
+    linked = runs / str(model.labels.get("run")) / name  # models of the first version name the whole path
+    if (file := given or linked).exists():
+        return file.resolve()
+    told = "does not exist" if given else "is gone"
+    raise ModelerError(f"{given or name}, which {model.tag} was trained on, {told}; it had {was}. "
+                       "Name the file with --data FILE")
+
+
+def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:
+    """An executed notebook that a model carries; its cells and the parameters papermill noted are there."""
+    try:
+        notebook = nbformat.read(model.path / name, 4)
+        nbformat.validate(notebook)
+        _ = dict(notebook.metadata.papermill.parameters), notebook.metadata.language_info.name
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError):
+        raise ModelerError(
+            f"{model.tag} cannot be trained again: it carries no {name} that a retrain executed; "
+            "`python pipeline.py` makes a model anew"
+        ) from None
+    return notebook
+
+
+def _list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Kind and source of every cell but the one that papermill adds."""
+    return [(cell.cell_type, cell.source) for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
+
+
+def _list_outputs(notebook: nbformat.NotebookNode) -> list[tuple[int, str, list[dict]]]:
+    """Number, printed text and shown objects of every code cell that a retrain compares."""
+    return [
+        (
+            cell.execution_count,
+            "".join(output.text for output in cell.outputs if "text" in output),
+            [output.data for output in cell.outputs if "data" in output],
+        )
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not {INJECTED, "nbval-ignore-output"} & {*cell.metadata.get("tags", [])}
+    ]
+
+
+def _compare_contracts(then: dict, now: dict) -> str:
+    """Name the values that differ, such as "rows", "threshold of target" and "min of mean radius"."""
+    features = [{feature["name"]: feature for feature in contract["features"]} for contract in (then, now)]
+    differing = [f"column {name} only then" for name in features[0] if name not in features[1]]
+    differing += [f"column {name} only now" for name in features[1] if name not in features[0]]
+    if not differing and [*features[0]] != [*features[1]]:
+        differing = ["order of the columns"]
+    parts = [("", then, now)]
+    parts += [(f" of {name}", then[name], now.get(name) or {}) for name in then if isinstance(then[name], dict)]
+    parts += [(f" of {name}", features[0][name], features[1][name]) for name in features[0] if name in features[1]]
+    for of, ours, theirs in parts:
+        for name in ours | theirs:
+            pair = ours.get(name), theirs.get(name)
+            if pair[0] != pair[1] and not isinstance(pair[0], dict) and name != "features":
+                differing.append(f"{name}{of} {_say(*(json.dumps(value, ensure_ascii=False) for value in pair))}")
+    more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
+    return "; ".join(differing[:SHOWN] + more) or "the same content, written otherwise"
+
+
+def _measure_distance(answer: Callable[[Graph], list[dict]], then: Graph, now: Graph) -> str:
+    try:
+        pairs = list(zip(answer(then), answer(now), strict=True))
+    except Exception as error:  # onnxruntime's errors share no base class below it
+        what = f"there is no column {error}" if isinstance(error, KeyError) else f"{error}"
+        return f"cannot be answered by both: {what}"
+    if not pairs:
+        return "none"
+    if then.contract["task"] != now.contract["task"]:
+        return f"{len(pairs)}, answered by a {_say(then.contract['task'], now.contract['task'])}"
+    if not then.contract["target"]["classes"]:
+        largest = max(abs(theirs["value"] - ours["value"]) for theirs, ours in pairs)
+        return f"{len(pairs)}, their values at most {_round(largest)} apart"
+    largest = max(
+        abs(theirs["probabilities"].get(key, 0) - ours["probabilities"].get(key, 0))
+        for theirs, ours in pairs
+        for key in theirs["probabilities"] | ours["probabilities"]
+    )
+    labels = sum(class_key(theirs["label"]) != class_key(ours["label"]) for theirs, ours in pairs)
+    return f"{len(pairs)}, their probabilities at most {_round(largest)} apart, {labels} with another label"
+
+
+def _round(distance: float) -> str:
+    return f"{float(f'{distance:.2g}'):g}"
+
+
+def _say(then, now, unit: str = "") -> str:
+    return f"{then}{unit}" if then == now else f"{then}{unit} then, {now} now"
+
+
+def _show_commit(git: dict | None) -> str:
+    if not git:
+        return "no commit"
+    return f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}"
