@@ -19,9 +19,15 @@ import pytest
 from modeler.ship.run import find_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 QUICK = ["-p", "estimator=logistic_regression"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' own processes share the cores
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
+
+
+def read_page(name: str) -> str:
+    """README.md or a page of docs/."""
+    return (ROOT / name).read_text("utf-8")
 
 
 def default_signals() -> None:

@@ -9,9 +9,8 @@ import time
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, read_page
 from test_bento import build, invert_answers, make_project
-from test_readme import README
 
 from modeler.ship.run import HARDENED
 
@@ -175,7 +174,7 @@ def test_compose_readme_and_verify_harden_alike():
     compose = ["--user", service["user"], *["--read-only"] * service["read_only"], "--tmpfs", service["tmpfs"]]
     compose += ["--cap-drop", *service["cap_drop"], "--security-opt", *service["security_opt"]]
     assert [*compose, "--memory", service["mem_limit"], "--pids-limit", str(service["pids_limit"])] == HARDENED
-    (command,) = re.findall(r"docker run -p 3000:3000 (--.*?) breast_cancer", README.replace("\\\n", ""))
+    (command,) = re.findall(r"docker run -p 3000:3000 (--.*?) breast_cancer", read_page("docs/ship.md").replace("\\\n", ""))
     assert command.split() == HARDENED
 
 

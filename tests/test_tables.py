@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, Serving
+from conftest import ROOT, Serving, read_page
 from palmerpenguins import load_penguins
 from sklearn.datasets import load_diabetes, load_wine
 from vega_datasets import local_data
@@ -85,7 +85,7 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
 
 
 def test_own_columns_estimator_and_plot_of_readme_work_as_they_stand(project):
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = read_page("docs/notebooks.md")
     columns, estimator, plot = re.findall(
         r"^```python\n(.*?)^```", readme.partition("## Your own data")[2].partition("\n## ")[0], re.M | re.S
     )
