@@ -13,16 +13,8 @@ from modeler.commands.options import OK, REJECTED, Commands, print_result, run_c
 from modeler.commands.progress import Progress
 from modeler.commands.publish import build_champion, decide_candidate
 from modeler.commands.reproduce import reproduce
-from modeler.commands.retrain import (
-    EXAMPLES,
-    HELP,
-    WRITES,
-    check_request,
-    create_run,
-    describe_result,
-    relate,
-    retrain_options,
-)
+from modeler.commands.retrain import EXAMPLES, HELP, WRITES, check_request, create_run, describe_result
+from modeler.commands.retrain import relate, retrain_options
 from modeler.commands.rollback import rollback
 from modeler.commands.verify import verify
 
@@ -34,7 +26,7 @@ EDA, TRAIN = NOTEBOOKS = ROOT / "notebooks" / "eda.ipynb", ROOT / "notebooks" / 
 @retrain_options
 @click.pass_context
 def command_line(context: click.Context, **options):
-    context.obj = ROOT
+    context.obj = ROOT  # for the other commands
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
@@ -83,13 +75,7 @@ def retrain(options: SimpleNamespace) -> int:
 
 
 def execute_twice(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> tuple[list, list[int]]:
-    """Execute both notebooks with papermill, eda before train, then both again with nbval, and compare.
-
-    Returns
-    -------
-    tuple
-        The executions, and how many cells of each notebook were compared.
-    """
+    """Execute both notebooks with papermill, then both again with nbval; the executions, and the cells compared of each."""
     from modeler.runs.execute import execute_notebook, export_html
     from modeler.runs.replay import reproduce_notebooks
 

@@ -35,7 +35,8 @@ def derive_contract(
 ) -> dict:
     """Derive the contract of a table.
 
-    Whether null is allowed is read from all rows; everything else from the training rows alone.
+    Whether null is allowed is read from all rows; everything else from the training rows alone. `holdout` and `split_by` are
+    noted, so that train.ipynb and the gate deal the rows alike.
 
     Parameters
     ----------
@@ -45,8 +46,6 @@ def derive_contract(
         The rows of `table.frame` that are not held out.
     min_association
         The association with the target below which a column is dropped, 0 to 1.
-    holdout, split_by
-        How the rows were dealt; noted so that train.ipynb and the gate deal them alike.
     positive
         For two classes, the one looked for. Default: the rarer among the training rows.
 

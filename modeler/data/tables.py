@@ -73,16 +73,9 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
         )
     if frame.empty:
         raise ModelerError(f"{data} has no rows; give a file with at least a few dozen")
-    present, rows = frame[target].notna(), len(frame)
-    if left_out := int((~present).sum()):
-        if 2 * left_out > rows:
-            raise ModelerError(
-                f"target {target!r} is missing in {left_out} of {rows} rows; name another target, or fill it in"
-            )
-        frame = frame[present].reset_index(drop=True).infer_objects()
-        if frame[target].dtype.kind == "f" and (frame[target] % 1 == 0).all():  # whole numbers, but for the gaps
-            frame[target] = frame[target].astype("int64")
-        notes = [*notes, f"{left_out} of {rows} rows have no {target!r} and are left out"]
+    frame, left_out = _leave_out(frame, target)
+    if left_out:
+        notes = [*notes, f"{left_out} of {len(frame) + left_out} rows have no {target!r} and are left out"]
     frame = frame.apply(_plain_column)
     if frame[target].dtype.kind == "M":
         raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
@@ -139,6 +132,21 @@ def _read_file(path: Path, written: CsvFormat) -> tuple[pd.DataFrame, list[str]]
         return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path)
     except OSError as error:
         raise ModelerError(f"{path} cannot be read: {error.strerror or error}; permit reading it") from None
+
+
+def _leave_out(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, int]:
+    """The rows with a target, and how many have none."""
+    present, rows = frame[target].notna(), len(frame)
+    left_out = int((~present).sum())
+    if 2 * left_out > rows:
+        raise ModelerError(
+            f"target {target!r} is missing in {left_out} of {rows} rows; name another target, or fill it in"
+        )
+    if left_out:
+        frame = frame[present].reset_index(drop=True).infer_objects()
+        if frame[target].dtype.kind == "f" and (frame[target] % 1 == 0).all():  # whole numbers, but for the gaps
+            frame[target] = frame[target].astype("int64")
+    return frame, left_out
 
 
 def _plain_column(column: pd.Series) -> pd.Series:

@@ -7,7 +7,7 @@ from pathlib import Path
 from modeler.data.tables import Table
 from modeler.gate.bounds import check_bound
 from modeler.gate.callers import check_callers
-from modeler.gate.candidate import read_candidate
+from modeler.gate.candidate import Candidate, read_candidate
 from modeler.gate.champion import challenge_champion
 from modeler.gate.checks import (
     Check,
@@ -53,6 +53,8 @@ def judge_candidate(
 ) -> Judgement:
     """Judge the model in a run's folder on the raw held-out rows, and write golden.json there.
 
+    A check that could not be made counts as failed and says why.
+
     Parameters
     ----------
     run
@@ -60,55 +62,47 @@ def judge_candidate(
     table
         The data, read by the caller and not by a notebook.
     told
-        The parameters the notebooks were given: `holdout`, `split_by`, `positive` and `threshold` are held to.
-    floors, ceilings
-        Bounds of the metrics, by name.
-    champion
-        The model that the candidate is to replace; None where there is none.
+        The notebooks' parameters; `holdout`, `split_by`, `positive` and `threshold` are held to.
     promote_if
         "not-worse": the 95 % interval of the primary metric's difference must not lie wholly below -0.01;
         "better": it must lie wholly above 0.
-    allow_contract_change
-        Whether callers of the champion may break.
-
-    Returns
-    -------
-    Judgement
-        A check that could not be made counts as failed and says why.
     """
     try:
         candidate = read_candidate(run, table, told)
     except Exception as error:  # fail closed, whatever a notebook left behind
         sentence = f"the candidate cannot be judged: {explain_error(error)}"
         return Judgement([Check("candidate", False, None, None, sentence)], {})
-    checks, metrics, theirs, contract = [], {}, {}, candidate.contract
-
-    def run_check(name: str, make: Callable[[], list[Check]]) -> None:
-        try:
-            checks.extend(make())
-        except Exception as error:  # fail closed, as above
-            sentence = f"{name} could not be checked: {explain_error(error)}"
-            checks.append(Check(name, False, None, None, sentence))
-
-    def check_answers() -> list[Check]:
-        metrics.update(score_answers(candidate.answers, candidate.truth, contract["target"]))
-        return [
-            compare_answers(candidate.answers, candidate.expected, contract),
-            compare_metrics(metrics, read_json(run / "metrics.json")),
-            replay(candidate.graph, candidate.golden, contract),
-        ]
+    checks, metrics, theirs = [], {}, {}
 
     def check_champion() -> list[Check]:
         check, scores = challenge_champion(champion, candidate, promote_if, allow_contract_change)
         theirs.update(scores or {})
         return [check]
 
-    run_check("contract", lambda: [check_contract(candidate, told)])
-    run_check("same answers", check_answers)
+    _run_check(checks, "contract", lambda: [check_contract(candidate, told)])
+    _run_check(checks, "same answers", lambda: _check_answers(run, candidate, metrics))
     for bounds, sign in ((floors, 1), (ceilings, -1)):
         for name, bound in bounds.items():
-            run_check(f"bound of {name}", lambda: [check_bound(name, metrics.get(name), bound, sign)])
-    run_check("better than a dummy", lambda: [beat_dummy(candidate)])
-    run_check("against the champion", check_champion)
-    run_check("callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
+            _run_check(checks, f"bound of {name}", lambda: [check_bound(name, metrics.get(name), bound, sign)])
+    _run_check(checks, "better than a dummy", lambda: [beat_dummy(candidate)])
+    _run_check(checks, "against the champion", check_champion)
+    _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
     return Judgement(checks, metrics, theirs or None)
+
+
+def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) -> None:
+    try:
+        checks.extend(make())
+    except Exception as error:  # fail closed, as above
+        checks.append(Check(name, False, None, None, f"{name} could not be checked: {explain_error(error)}"))
+
+
+def _check_answers(run: Path, candidate: Candidate, metrics: dict) -> list[Check]:
+    """Are graph, estimator and metrics.json at one? Fills in `metrics`."""
+    contract = candidate.contract
+    metrics.update(score_answers(candidate.answers, candidate.truth, contract["target"]))
+    return [
+        compare_answers(candidate.answers, candidate.expected, contract),
+        compare_metrics(metrics, read_json(run / "metrics.json")),
+        replay(candidate.graph, candidate.golden, contract),
+    ]

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from modeler.runs.kernels import kernel_environment, localize_kernels
+
 from modeler import ModelerError
+from modeler.runs.kernels import kernel_environment, localize_kernels
 
 CELL_TIMEOUT = 3600  # seconds
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-
 PR_SET_PDEATHSIG = 1  # of Linux, prctl(2)
 SOCKET_PATH = 96  # bytes; the system takes 104 to 108 for the name of a socket file, which has a few more letters
 

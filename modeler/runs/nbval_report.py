@@ -1,11 +1,14 @@
 """A pytest plugin for nbval: plots are compared too, kernels reached by socket files, every cell told as it ends."""
 
 import json
+
 import pytest
-from modeler.runs.replay import COMPARED, IGNORED
-from modeler.runs.kernels import localize_kernels
+
 from modeler.inside import use_kernel_manager
 from modeler.runs.execute import quote_end
+from modeler.runs.kernels import localize_kernels
+from modeler.runs.replay import COMPARED, IGNORED
+
 
 def pytest_addoption(parser):
     parser.addoption("--cells-report", help="file that gets one JSON line for every cell")

@@ -12,6 +12,7 @@ import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
 from modeler import ModelerError, UsageError, did_you_mean
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}

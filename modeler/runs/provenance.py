@@ -8,8 +8,9 @@ import platform
 import re
 import subprocess
 from pathlib import Path
-from modeler.data.tables import Table
+
 from modeler.data.rows import hash_table, split_rows
+from modeler.data.tables import Table
 
 # What computes, converts or stores numbers, whether or not a notebook imports it by name.
 SHAPING = [

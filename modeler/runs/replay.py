@@ -10,9 +10,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from modeler.runs.execute import CELL_TIMEOUT, Execution, Report, is_code, read_files
-from modeler.runs.kernels import prepare_child, kernel_environment
+
 from modeler import ModelerError
+from modeler.runs.execute import CELL_TIMEOUT, Execution, Report, is_code, read_files
+from modeler.runs.kernels import kernel_environment, prepare_child
 
 COMPARED, IGNORED = "compared", "ignored"  # what runs.nbval_report says of a cell that is in order
 ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes

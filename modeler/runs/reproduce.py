@@ -2,21 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
 import nbformat
+
 from modeler import ModelerError
-from modeler.model.contract import class_key, read_contract
-from modeler.data.tables import Table, load_table
+from modeler.data.dialect import CsvFormat
 from modeler.data.rows import hash_table, split_rows
-from modeler.model.graph import Graph, encode_columns
+from modeler.data.tables import Table, load_table
 from modeler.model.answers import decode_answers
+from modeler.model.contract import class_key, read_contract
+from modeler.model.graph import Graph, encode_columns
+from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
 from modeler.runs.execute import Report, execute_notebook
 from modeler.runs.provenance import describe_surroundings, find_notebook, find_version
-from modeler.data.dialect import CsvFormat
-from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
 
 CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
 INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
@@ -206,8 +207,9 @@ def _find_data(model: StoredModel, name: str, runs: Path, given: Path | None, wa
     if (file := given or linked).exists():
         return file.resolve()
     told = "does not exist" if given else "is gone"
-    raise ModelerError(f"{given or name}, which {model.tag} was trained on, {told}; it had {was}. "
-                       "Name the file with --data FILE")
+    raise ModelerError(
+        f"{given or name}, which {model.tag} was trained on, {told}; it had {was}. Name the file with --data FILE"
+    )
 
 
 def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:

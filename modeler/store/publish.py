@@ -42,14 +42,15 @@ def publish_model(
     *,
     verdict: dict | None = None,
     readmit: bool = False,
-    judged_against: str | None = None,
+    judged_against: str = "",
     judge: Judge | None = None,
 ) -> dict | None:
     """Put a run's files into the store under their tag, make it the champion, and note that in the history.
 
     The files are staged on the store's own filesystem; under the name's lock the finished folder is renamed in, and then
     the file `latest` is replaced. Readers need no lock: each step is one atomic system call. A version that is there
-    stays as it is, unless it is damaged: then each of its files is replaced.
+    stays as it is, unless it is damaged: then each of its files is replaced. A ModelerError says where the store cannot be
+    written, the name stays locked, or the version is withdrawn.
 
     Parameters
     ----------
@@ -57,22 +58,15 @@ def publish_model(
         What verdict.json holds in the store.
     readmit
         Whether the version may have been rolled back from.
-    judged_against
-        The champion's version that the candidate was compared with, "" where there was none. Default: with none, and
-        whatever the champion is, it is followed.
-    judge
-        Judges again, under the lock, where another is champion by now.
+    judged_against, judge
+        The champion's version that the candidate was compared with, "" for none, and what judges it again, under the lock,
+        where another is champion by now.
 
     Returns
     -------
     dict or None
         The promotion or, where it was judged again, the rejection, as the history has it; None where the version is the
         champion already.
-
-    Raises
-    ------
-    ModelerError
-        When the store cannot be written, the name stays locked, or the version is withdrawn.
     """
     name, _, version = tag.partition(":")
     with explain_errors(), stage_files() as staging:
@@ -91,10 +85,7 @@ def publish_model(
             if not readmit and (withdrawal := find_withdrawal(tag)):
                 raise ModelerError(f"{withdrawal}. No model was changed")
             event = make_event(PROMOTED, version, before, version, *told, _list_damages(tag, champion))
-            with _note(name, event, staging):
-                _move_in(staged, store_home() / "models" / name / version)
-                _move_latest(name, version, staging)
-            return event
+            return _promote(event, name, staged, staging)
 
 
 def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
@@ -219,6 +210,14 @@ def _choose_version(name: str, to: str | None, before: str | None, versions: lis
     others = [other for other in versions if other != before]
     hint = f"--to names one of the others in the store: {', '.join(others)}" if others else "retrain instead"
     raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
+
+
+def _promote(event: dict, name: str, staged: Path, staging: Path) -> dict:
+    """Move a staged version in and `latest` to it, and note that; needs the name's lock."""
+    with _note(name, event, staging):
+        _move_in(staged, store_home() / "models" / name / event["version"])
+        _move_latest(name, event["version"], staging)
+    return event
 
 
 def _reject(tag: str, run: str | None, metrics: dict | None, reasons: list[str], staging: Path) -> dict:
