@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -27,6 +28,14 @@ def refused(done: subprocess.CompletedProcess, status: int) -> str:
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
     return done.stderr.partition("pipeline.py: ")[2]
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file, or of all files in a zip archive."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
 
 
 # --- a run with the true defaults
@@ -75,11 +84,7 @@ def test_provenance_says_what_the_run_was_made_from(retrained):
 def test_no_secret_of_the_environment_is_in_the_run(retrained):
     project, result = retrained
     for path in project.runs[0].rglob("*"):
-        content = path.read_bytes()
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                content = b"".join(archive.read(name) for name in archive.namelist())
-        assert SECRET.encode() not in content, path
+        assert SECRET.encode() not in read_whole(path), path
 
 
 def test_second_folder_and_process_arrive_at_the_same_version(retrained, tmp_path):
@@ -347,6 +352,12 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
     assert {feature["name"]: feature["used"] for feature in contract["features"]}["patient"] is False
     assert "tuning 2 of 2: 0." in (project.runs[0] / "train.ipynb").read_text()
     assert project.retrain("verify", "own_data").returncode == 0
+    stored = project.store / "models" / result["model"].replace(":", "/")
+    assert (project.runs[0] / "Own data.csv").is_symlink() and not (stored / "Own data.csv").exists()
+    for path in stored.iterdir():
+        for trace in (project.folder.parent, Path.home(), ROOT, Path(sys.prefix)):
+            assert f"{trace}/".encode() not in read_whole(path), f"{path.name} names {trace}"
+    assert json.loads((stored / "provenance.json").read_text())["parameters"]["eda.ipynb"]["data"] == "Own data.csv"
 
 
 def test_table_of_texts_alone_is_trained(project):

@@ -41,7 +41,7 @@ def stored(retrained, tmp_path):
 
 @pytest.fixture
 def recipe(stored):
-    return read_recipe(stored[1])
+    return read_recipe(stored[1], stored[0].folder / "runs")
 
 
 def edit_json(path, edit):
@@ -94,7 +94,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
         data = {"data": str(file)} | ({"target": table.target} if name == "eda.ipynb" else {})
         edit_json(model.path / name, lambda notebook: notebook["metadata"]["papermill"]["parameters"].update(data))
         edit_json(model.path / "provenance.json", lambda then: then["parameters"][name].update(data))
-    assert compare_origins(read_recipe(model), list_project(project)) == ({}, {})
+    assert compare_origins(read_recipe(model, project.folder / "runs"), list_project(project)) == ({}, {})
 
     table.frame.iloc[:-69].to_parquet(file)
     changed = {"estimator": "logistic_regression", "threshold": 0.3}
@@ -187,14 +187,14 @@ def test_model_that_lacks_what_it_was_made_from_is_told(stored, file, damage, se
     model = stored[1]
     damage(model.path / file)
     with pytest.raises(ModelerError, match=f"{model.tag} .*{sentence}"):
-        read_recipe(model)
+        read_recipe(model, stored[0].folder / "runs")
 
 
 def test_notebook_that_was_never_executed_is_told(stored):
     project, model = stored
     shutil.copy(project.folder / "notebooks" / "train.ipynb", model.path)
     with pytest.raises(ModelerError, match="it carries no train.ipynb that a retrain executed"):
-        read_recipe(model)
+        read_recipe(model, project.folder / "runs")
 
 
 def test_file_is_read_as_it_was_told_then(stored):
@@ -204,8 +204,27 @@ def test_file_is_read_as_it_was_told_then(stored):
     file.write_text("a;b;c|y\n" + "".join(f"{i};{i % 7};{i % 5}|{i}\n" for i in range(60)))
     told = {"data": str(file), "target": "y", "separator": "pipe", "task": "classification"}
     edit_json(model.path / "provenance.json", lambda then: then["parameters"]["eda.ipynb"].update(told))
-    table = read_recipe(model).table
+    table = read_recipe(model, project.folder / "runs").table
     assert [*table.frame] == ["a;b;c", "y"] and table.task == "classification"
+
+
+def test_data_file_is_found_by_the_run_or_named(stored, tmp_path):
+    """A model records the file's name alone; its run, while it is kept, links to the file."""
+    project, model = stored
+    edit_json(model.path / "provenance.json", lambda then: then["parameters"]["eda.ipynb"].update(data="rows.csv", target="y"))
+    runs, file = project.folder / "runs", tmp_path / "moved.csv"
+    file.write_text("x,y\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(60)))
+    told = "rows.csv, which .* was trained on, is gone; it had 569 rows, .* Name the file with --data FILE"
+    with pytest.raises(ModelerError, match=told):
+        read_recipe(model, runs)
+    with pytest.raises(ModelerError, match="nowhere.csv, which .* was trained on, does not exist"):
+        read_recipe(model, runs, tmp_path / "nowhere.csv")
+    assert read_recipe(model, runs, file).data == file
+    link = runs / model.labels["run"] / "rows.csv"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(file)
+    recipe = read_recipe(model, runs)
+    assert (recipe.data, recipe.data_name, len(recipe.table.frame)) == (file, "rows.csv", 60)
 
 
 # --- what differs, told part by part
@@ -231,7 +250,7 @@ def test_python_platform_and_code_of_then_are_named(stored):
         }
 
     edit_json(model.path / "provenance.json", alter)
-    differing, moved_on = compare_origins(read_recipe(model), list_project(project))
+    differing, moved_on = compare_origins(read_recipe(model, project.folder / "runs"), list_project(project))
     assert differing.keys() == {"python", "platform", "modeler"} and not moved_on
     assert differing["platform"].startswith("Darwin arm64 then, ")
     assert differing["modeler"] == "its code was changed, commit aaaaaaa with changes then, no commit now"
@@ -240,9 +259,9 @@ def test_python_platform_and_code_of_then_are_named(stored):
 def test_model_of_before_the_code_was_hashed_is_held_to_its_commit(stored):
     project, model = stored
     edit_json(model.path / "provenance.json", lambda then: then.pop("modeler"))
-    assert compare_origins(read_recipe(model), list_project(project))[0] == {}
+    assert compare_origins(read_recipe(model, project.folder / "runs"), list_project(project))[0] == {}
     edit_json(model.path / "provenance.json", lambda then: then.update(git={"commit": "b" * 40, "dirty": False}))
-    differing, _ = compare_origins(read_recipe(model), list_project(project))
+    differing, _ = compare_origins(read_recipe(model, project.folder / "runs"), list_project(project))
     assert differing == {"modeler": "its code was changed, commit bbbbbbb then, no commit now"}
 
 
@@ -253,20 +272,20 @@ def test_notebook_altered_in_the_store_is_named_where_project_or_commit_proves_i
     for words in (["init", "-q"], ["add", "notebooks"], ["commit", "-q", "-m", "Then"]):
         subprocess.run([*git, *words], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert compare_origins(read_recipe(model), [eda, train]) == ({}, {})
+    assert compare_origins(read_recipe(model, project.folder / "runs"), [eda, train]) == ({}, {})
 
     notebook = nbformat.read(model.path / "train.ipynb", 4)
     notebook.cells[0].source += " Altered."
     nbformat.write(notebook, model.path / "train.ipynb")
     altered = {"train.ipynb": "altered in the store: its cells are not those of the notebook that was recorded"}
-    assert compare_origins(read_recipe(model), [eda, train]) == (altered, {})
+    assert compare_origins(read_recipe(model, project.folder / "runs"), [eda, train]) == (altered, {})
 
     for path in (eda, train):
         path.write_text("moved on")
     edit_json(model.path / "provenance.json", lambda then: then.update(git={"commit": commit, "dirty": False}))
-    assert compare_origins(read_recipe(model), [eda, train]) == (altered, {"eda.ipynb": MOVED_ON})
+    assert compare_origins(read_recipe(model, project.folder / "runs"), [eda, train]) == (altered, {"eda.ipynb": MOVED_ON})
     edit_json(model.path / "provenance.json", lambda then: then.update(git=None))
-    assert compare_origins(read_recipe(model), [eda, train]) == ({}, {"eda.ipynb": MOVED_ON, "train.ipynb": MOVED_ON})
+    assert compare_origins(read_recipe(model, project.folder / "runs"), [eda, train]) == ({}, {"eda.ipynb": MOVED_ON, "train.ipynb": MOVED_ON})
 
 
 @pytest.mark.parametrize(
