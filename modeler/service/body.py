@@ -13,27 +13,20 @@ from modeler import did_you_mean
 
 LARGEST = 3.4028234663852886e38  # the greatest number a float32 holds
 MOST_FAULTS = 100  # listed of one request; the rest is counted
-MOST_COUNTED = 10_000  # faults from which a request is not read on
-CHUNK = 500  # rows validated at a time, so that a large request leaves room for others in between
+MOST_COUNTED = 10_000  # faults after which the rest of a request is not read
+CHUNK = 500  # rows validated at a time, so that other requests get a turn during a large one
 MOST_SUGGESTIONS = 10  # different unknown columns of one request that get a "did you mean"
 LONGEST_ECHO = 100  # characters of a caller's text that an answer repeats
 MOST_SHOWN = 20  # categories that a description lists
 RECORDS, ONE_RECORD, COLUMNS, INDEXED_COLUMNS = FORMS = ("records", "one record", "columns", "indexed columns")
-TYPES = {"number": float, "boolean": bool, "category": str}
+TYPES = {"number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)], "boolean": bool, "category": str}
 EXPECTED = {"number": "a number", "boolean": "true or false", "category": "a text"}
 
 
 class RequestError(Exception):
-    """A request that cannot be answered: its HTTP status, and the JSON object that says why.
+    """A request that cannot be answered: its HTTP status, the JSON object that says why, and headers for the answer.
 
-    Parameters
-    ----------
-    faults
-        Of `describe_fault`. Left out, the sentence itself is the one fault.
-    value
-        What was received, for that one fault.
-    headers
-        That the answer has to have.
+    Without faults (see `describe_fault`) the sentence is the only one, and `value` is what was received.
     """
 
     def __init__(self, status: int, sentence: str, faults: Sequence[dict] = (), *, value=None, headers: Sequence = ()):
@@ -43,14 +36,9 @@ class RequestError(Exception):
 
 
 class BodyReader:
-    """Reads the bodies of requests into rows, and names every fault of those it cannot use.
+    """Reads the bodies of requests into rows, and names the faults of those it cannot use.
 
-    Parameters
-    ----------
-    contract
-        Of the model that answers. Columns it does not use may be left out, and hold anything.
-    max_rows
-        A request with more is refused.
+    Columns that the contract names and the model does not use may be left out, and may hold anything.
     """
 
     def __init__(self, contract: dict, max_rows: int):
@@ -62,17 +50,9 @@ class BodyReader:
         self._row, self._rows = TypeAdapter(row), TypeAdapter(list[row])
 
     def read(self, body: bytes) -> list[dict]:
-        """Parse and validate a body.
+        """Parse and validate a body into one mapping a row, from column name to value, in the order of the request.
 
-        Returns
-        -------
-        list of dict
-            One mapping a row, from column name to value, in the order of the request.
-
-        Raises
-        ------
-        RequestError
-            With every fault of the body, or the first 100 and the count of all.
+        A RequestError lists every fault of the body, or the first 100 and the count of all.
         """
         try:
             content = from_json(body, cache_strings="keys")
@@ -84,8 +64,8 @@ class BodyReader:
             raise RequestError(400, "there are no rows; send at least one")
         validated, faults, count = [], [], 0
         for start in range(0, len(rows), CHUNK):
-            part, surplus = self._cut_rows(rows[start : start + CHUNK])
-            count += surplus
+            part = rows[start : start + CHUNK]
+            count += self._cut_rows(part)
             try:
                 validated += self._rows.validate_python(part)
             except ValidationError as error:
@@ -94,29 +74,25 @@ class BodyReader:
                 if count > MOST_COUNTED:
                     break
         if count:
-            raise RequestError(
-                400, f"the request has {count_faults(count, len(faults))}; nothing was predicted", faults
-            )
+            told = count_faults(count, len(faults))
+            raise RequestError(400, f"the request has {told}; nothing was predicted", faults)
         return validated
 
-    def _cut_rows(self, part: list) -> tuple[list, int]:
-        """Rows without the unknown columns that are too many to be listed, and how many these were.
+    def _cut_rows(self, rows: list) -> int:
+        """Drop the unknown columns of each row beyond those that are listed, and return how many these were.
 
-        A million of them would keep pydantic busy for seconds in which nothing else is answered.
+        A million of them would keep pydantic busy for seconds, and nothing else would be answered meanwhile.
         """
-        most, surplus = len(self._features) + MOST_FAULTS, 0
-        if any(type(row) is dict and len(row) > most for row in part):
-            part = list(part)
-            for number, row in enumerate(part):
-                if type(row) is dict and len(row) > most:
-                    unknown = [name for name in row if name not in self._features]
-                    surplus += len(unknown[MOST_FAULTS:])
-                    dropped = set(unknown[MOST_FAULTS:])
-                    part[number] = {name: value for name, value in row.items() if name not in dropped}
-        return part, surplus
+        most, count = len(self._features) + MOST_FAULTS, 0
+        for number, row in enumerate(rows):
+            if type(row) is dict and len(row) > most:
+                surplus = set([name for name in row if name not in self._features][MOST_FAULTS:])
+                rows[number] = {name: value for name, value in row.items() if name not in surplus}
+                count += len(surplus)
+        return count
 
     def _list_faults(self, rows: list, start: int, most: int) -> list[dict]:
-        """Describe the first faults, row by row: pydantic would list those of all rows, which takes seconds."""
+        """Describe the first faults, row by row: to have pydantic list those of all rows would take seconds."""
         faults, suggestions = [], {}
         for number, row in enumerate(rows, start):
             if len(faults) == most:
@@ -158,25 +134,18 @@ def create_row_model(contract: dict) -> type:
     """Make the type of one row: strict, without NaN and Infinity, and no column that the contract does not name."""
     fields = {}
     for feature in contract["features"]:
-        if not feature["used"]:
-            about = Field(
-                title=feature["name"],
-                description=f"{_describe_kind(feature)} in training, not used ({feature['reason']}); may be left out",
-            )
-            fields[feature["name"]] = NotRequired[Annotated[Any, about]]
-            continue
-        kind = TYPES[feature["type"]]
-        if feature["type"] == "number":
-            kind = Annotated[kind, Field(ge=-LARGEST, le=LARGEST)]
-        if feature["missing"]:
-            kind = kind | None
-        about = Field(title=feature["name"], description=describe_values(feature), examples=[feature["example"]])
-        fields[feature["name"]] = Annotated[kind, about]
+        name, kind = feature["name"], TYPES[feature["type"]]
+        if feature["used"]:
+            about = Field(title=name, description=describe_values(feature), examples=[feature["example"]])
+            fields[name] = Annotated[kind | None if feature["missing"] else kind, about]
+        else:
+            told = f"{_describe_kind(feature)} in training, not used ({feature['reason']}); may be left out"
+            fields[name] = NotRequired[Annotated[Any, Field(title=name, description=told)]]
     return with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(TypedDict("Row", fields))
 
 
 def describe_values(feature: dict) -> str:
-    """What may stand in a column and what stood there in training, as the end of "must be"."""
+    """The values that a column may have and those it had in training, as the end of "must be"."""
     kind = _describe_kind(feature)
     if feature["type"] == "number":
         return f"{kind}; in training {feature['min']:.10g} to {feature['max']:.10g}"
@@ -195,14 +164,8 @@ def find_rows(content, ignored: Container[str], max_rows: int) -> list:
     """Find which of the four forms a parsed body has, and its rows.
 
     Columns of lists are matched by position, columns of indexed values by index, in the order in which the indices first
-    appear; a value that a column lacks is left out of its row.
-
-    Parameters
-    ----------
-    ignored
-        Columns that count only where there is no other.
-    max_rows
-        With more a RequestError is raised, before they are made.
+    appear; a value that a column lacks is left out of its row. Ignored columns count only when there is no other.
+    More rows than `max_rows` are refused before they are made.
     """
     if isinstance(content, list):
         _check_count(len(content), max_rows)

@@ -1,7 +1,7 @@
 """The HTTP front of the service: its routes, limits and errors.
 
-It stands around BentoML's own application, whose middlewares cost more than an answer does: the timeout keeps every
-request in memory for a minute, the metrics grow by every path that anybody asks for.
+It wraps BentoML's own application, because that one's middlewares cost more than an answer: the timeout keeps every
+request in memory for a minute, and the metrics grow with every new path.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -21,18 +21,18 @@ from modeler import ModelerError, did_you_mean
 from modeler.inside import answer_unreadable
 from modeler.service.body import RequestError
 from modeler.service.openapi import PAGES, describe_api
-from modeler.service.signals import catch_hangup, limit_grace
+from modeler.service.signals import handle_signals
 from modeler.service.telemetry import Metrics, choose_request_id, write_log_line
 
 LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
 BODY_SECONDS = 30  # in which a body must have arrived
-DRAIN_SECONDS = 3  # of reading on when a request is already refused: who is still sending does not see an answer
+DRAIN_SECONDS = 3  # of reading the body of a refused request: a client sees no answer while it is sending
 READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
 START_PAGE = Path(__file__).with_name("start_page.html")
 JSON = "application/json"
 JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
-# The pages load nothing from outside. A notebook's page holds all it needs; the start page has Swagger UI beside it.
+# The pages load nothing from outside. A notebook's page holds all it needs; the start page also loads Swagger UI.
 NOTEBOOK_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; font-src data:"
 )
@@ -44,11 +44,11 @@ log = logging.getLogger("bentoml.front")
 
 @dataclass
 class Reply:
-    """What goes back. `rows` and `model` are for the log."""
+    """What goes back to the client. `rows` and `model` are for the log."""
 
     status: int
-    body: bytes
-    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     rows: int | None = None
     model: str | None = None
 
@@ -60,19 +60,9 @@ class ClientGone(Exception):
 class Front:
     """An ASGI application around BentoML's, which it asks for liveness, the schema and static files.
 
-    Parameters
-    ----------
-    app
-        BentoML's application.
-    get_service
-        Returns the service's instance, once the application has started. Its `predictor` is None where the model cannot
-        answer, and its `fault` says why. Its `load` replaces the predictor; that is called on SIGHUP.
-    metrics
-        Where requests and predictions are counted.
-    max_body
-        Bytes above which a body is refused before it is read.
-    grace
-        Seconds after SIGTERM or SIGINT in which requests in flight are answered.
+    `get_service` returns the service's instance, once the application has started. Its `predictor` is None when the model
+    cannot answer, and its `fault` says why. Its `load`, called at SIGHUP, replaces the predictor. `max_body` is in bytes,
+    `grace` in seconds after SIGTERM or SIGINT.
     """
 
     def __init__(self, app, get_service: Callable, metrics: Metrics, max_body: int, grace: int):
@@ -93,9 +83,8 @@ class Front:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
-            limit_grace(self._grace)
             answer_unreadable(self._refuse_unreadable)
-            catch_hangup(self._reload)  # before the model is loaded, so that none is promoted unseen in between
+            handle_signals(self._grace, self._reload)  # before the model is loaded, so that no promotion is missed
 
             async def tell(message):
                 await send(message)
@@ -108,41 +97,39 @@ class Front:
         request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         path, method = scope["path"], scope.get("method", "GET")
         route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
-        status, rows, model = 499, None, None  # of a client that was gone before the answer was
+        sent = Reply(499)  # what is noted when the client goes away before its answer
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
             reply.headers.append((b"x-request-id", request_id.encode()))
             kind = "http" if scope["type"] == "http" else "websocket.http"
             await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
             await send({"type": f"{kind}.response.body", "body": reply.body})
-            status, rows, model = reply.status, reply.rows, reply.model
+            sent = reply
         except ClientGone:
             pass
         finally:
-            self._note(request_id, route, method, status, perf_counter() - started, rows, model)
+            self._note(request_id, method, route, sent, perf_counter() - started)
 
-    def _note(
-        self,
-        request_id: str,
-        route: str,
-        method: str | None,
-        status: int,
-        seconds: float,
-        rows: int | None,
-        model: str | None,
-    ) -> None:
+    def _note(self, request_id: str, method: str | None, route: str, reply: Reply, seconds: float) -> None:
         """Count a request and write its line of the log."""
-        self._metrics.count_request(route, status, seconds)
+        self._metrics.count_request(route, reply.status, seconds)
         predictor = getattr(self._get_service(), "predictor", None)
-        model = model or (predictor and predictor.tag)  # the one that answered may have been replaced since
-        write_log_line(request_id, model, rows, status, seconds, method=method, route=route)
+        write_log_line(
+            request_id=request_id,
+            model=reply.model or (predictor and predictor.tag),  # the one that answered may have been replaced since
+            rows=reply.rows,
+            status=reply.status,
+            milliseconds=round(seconds * 1000, 3),
+            method=method,
+            route=route,
+        )
 
     def _refuse_unreadable(self) -> bytes:
-        """What is no HTTP is refused as everything else is."""
+        """The refusal of what is no HTTP, in the same shape as any other."""
         request_id = choose_request_id("")
         answer = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
         reply = _reply(answer, JSON, 400, [(b"connection", b"close"), (b"x-request-id", request_id.encode())])
-        self._note(request_id, "other", None, reply.status, 0.0, None, None)
+        self._note(request_id, None, "other", reply, 0.0)
         head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in reply.headers)]
         return b"\r\n".join([*head, b"", reply.body])
 
@@ -187,7 +174,7 @@ class Front:
         return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
 
     async def _read_body(self, receive, refusal: RequestError | None, waits: bool) -> bytes:
-        """Read a body; where the request is refused, read on for a while and keep nothing, unless the client waits."""
+        """Read a body. Of a refused request, read on for a while and keep nothing, unless the client waits."""
         if refusal and waits:
             raise refusal
         parts, size, more = [], 0, True
@@ -218,7 +205,7 @@ class Front:
         return service.predictor
 
     async def _reload(self) -> None:
-        """Load the model anew while the former one answers; each SIGHUP is followed by a load of its own."""
+        """Load the model anew, once for each SIGHUP; the former one answers meanwhile."""
         async with self._loading:
             await self._started.wait()
             await asyncio.get_running_loop().run_in_executor(None, self._get_service().load)
@@ -234,9 +221,8 @@ class Front:
     async def _show_openapi(self, scope, headers, receive) -> Reply:
         predictor = self._get_predictor()
         if self._openapi is None:
-            self._openapi = to_json(
-                describe_api(predictor.contract, predictor.example, predictor.max_rows, self._max_body)
-            )
+            document = describe_api(predictor.contract, predictor.example, predictor.max_rows, self._max_body)
+            self._openapi = to_json(document)
         return _reply(self._openapi, JSON)
 
     async def _show_start_page(self, scope, headers, receive) -> Reply:
@@ -264,7 +250,7 @@ class Front:
 
 
 def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | None:
-    """Why a request is refused for its headers alone; a body without a type is taken for JSON."""
+    """The refusal of a request for its headers alone, if any. A body without a type is taken for JSON."""
     if int(headers.get(b"content-length") or 0) > max_body:
         return _too_large(max_body)
     content_type = headers.get(b"content-type", JSON.encode()).decode("latin-1")

@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGINT and SIGHUP do in a worker of the service, so that no request is lost by them."""
+"""What a worker of the service does at SIGTERM, SIGINT and SIGHUP, so that no request is lost."""
 
 import asyncio
 import os
@@ -7,10 +7,15 @@ import threading
 from collections.abc import Callable, Coroutine
 
 
-def limit_grace(seconds: int) -> None:
+def handle_signals(grace: int, reload: Callable[[], Coroutine]) -> None:
+    """Limit the grace and reload at SIGHUP, unless this is not the main thread of a server, as in a test."""
+    if threading.current_thread() is threading.main_thread():
+        _limit_grace(grace)
+        _catch_hangup(reload)
+
+
+def _limit_grace(seconds: int) -> None:
     """Exit this long after SIGTERM or SIGINT at the latest; BentoML would wait a day for a client that does not finish."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # not the server's own process, as in a test
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
     for ending in (signal.SIGTERM, signal.SIGINT):
         former = signal.getsignal(ending)
@@ -23,10 +28,8 @@ def limit_grace(seconds: int) -> None:
         signal.signal(ending, end)
 
 
-def catch_hangup(reload: Callable[[], Coroutine]) -> None:
+def _catch_hangup(reload: Callable[[], Coroutine]) -> None:
     """Have this worker run `reload` beside its requests at each SIGHUP."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # as above
     loop, tasks = asyncio.get_running_loop(), set()  # a loop itself does not keep its tasks
 
     def begin():

@@ -1,4 +1,4 @@
-"""What operators see of the service: its metrics, one JSON log line a request, and the ids that join the two sides."""
+"""What operators see of the service: metrics, one JSON log line a request, and the request's id, which callers see too."""
 
 import atexit
 import os
@@ -13,50 +13,36 @@ import prometheus_client
 from prometheus_client import multiprocess
 from pydantic_core import to_json
 
-FOLDER = "PREDICTION_METRICS_FOLDER"  # the environment variable that tells workers where they share their metrics
+FOLDER = "PREDICTION_METRICS_FOLDER"  # environment variable: the folder in which workers share their metrics
 REQUEST_ID = re.compile("[!-~]{1,128}")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 
 
 def choose_request_id(given: str) -> str:
-    """The caller's id, or a new one where there is none or it holds more than 128 or other than visible ASCII letters."""
+    """The caller's id, or a new one unless that is 1 to 128 visible ASCII characters."""
     return given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
 
 
-def write_log_line(request_id: str, model: str | None, rows: int | None, status: int, seconds: float, **more) -> None:
-    """Write one request to standard output, without any value of its body."""
-    line = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "request_id": request_id,
-        "model": model,
-        "rows": rows,
-        "status": status,
-        "milliseconds": round(seconds * 1000, 3),
-        **more,
-    }
+def write_log_line(**line) -> None:
+    """Write one request to standard output, with the time; nothing of its body may be in there."""
+    time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     try:
-        print(to_json(line).decode(), flush=True)
+        print(to_json({"time": time, **line}).decode(), flush=True)
     except (OSError, ValueError):
-        pass  # nobody reads any more, which is no reason not to answer
+        pass  # nobody reads the log any more; the request is answered all the same
 
 
 def share_metrics() -> None:
-    """Give the workers of this server a folder for their metrics, removed at its end.
+    """Give the workers of this server a folder for their metrics, and remove it at the server's end.
 
-    That of BentoML is one for all servers of a store, and each new server empties it.
+    BentoML has one folder for all servers of a store, and each new server empties it.
     """
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="metrics-")
     atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
 
 
 class Metrics:
-    """Counts requests under the names that BentoML's own metrics have, and predictions and warnings.
-
-    Parameters
-    ----------
-    service, version
-        The service's name and its bento's version, as BentoML labels them.
-    """
+    """Counts requests, under the names and labels of BentoML's own metrics, and predictions and warnings."""
 
     def __init__(self, service: str, version: str):
         if folder := os.environ.get(FOLDER):
