@@ -5,12 +5,13 @@ import logging
 from pathlib import Path
 
 import bentoml
+from bentoml.images import Image
 from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
-from modeler.inside import forward_hangup, refuse_late_connections, service_class
-from modeler.service.bento import PinnedModel, define_image, describe_bento, read_bento_tag
+from modeler.inside import forward_hangup, refuse_late_connections, service_class, stand_in_for_uv
+from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
 from modeler.service.front import Front
 from modeler.service.predictor import load_predictor
@@ -38,7 +39,7 @@ tag = read_bento_tag(Path(__file__)) or arguments.model
 
 
 class FrontedService(service_class()):
-    """A BentoML service whose requests come through our front first."""
+    """A BentoML service whose requests go through our front first."""
 
     def to_asgi(self, is_main: bool = True):
         metrics = Metrics(self.name, self.bento.tag.version if self.bento else "not available")
@@ -48,7 +49,7 @@ class FrontedService(service_class()):
 
 @bentoml.service(
     name=tag.partition(":")[0],
-    image=define_image(arguments.base_image),
+    image=Image(base_image=arguments.base_image, distro="").run(stand_in_for_uv()),  # without uv, compilers and git
     **describe_bento(tag),
     service_class=FrontedService,
     workers=arguments.workers,
@@ -63,12 +64,12 @@ class Prediction:
     def __init__(self):
         self.predictor, self.fault = None, None
         self.load()
-        logging.getLogger("uvicorn.access").propagate = False  # or uvicorn prepares a line a request that nobody sees
+        logging.getLogger("uvicorn.access").propagate = False  # else uvicorn formats a line a request that nobody sees
         gc.collect()
-        gc.freeze()  # what was loaded stays: collections need not look at it
+        gc.freeze()  # what was loaded stays, so collections skip it
 
     def load(self) -> None:
-        """Load the model that the tag names now; where it cannot answer, the former one goes on."""
+        """Load the model that the tag names now; if that cannot answer, the former one goes on."""
         try:
             self.predictor = load_predictor(tag, arguments.max_rows)
             log.info("%s answers", self.predictor.tag)
@@ -78,14 +79,14 @@ class Prediction:
 
     @bentoml.on_deployment
     def prepare() -> None:
-        """Make room for the metrics of all workers; pass SIGHUP on to them, which has them load the champion anew."""
+        """Make room for the metrics of all workers, and pass SIGHUP on to them: they then load the champion anew."""
         share_metrics()
         forward_hangup()
         refuse_late_connections()
 
     @bentoml.api(route="/predict")
     def predict(self, rows: list[dict], /) -> dict:
-        """Answer records; over HTTP the front does, which takes the other forms of a body too."""
+        """Answer records. Over HTTP the front answers instead; it takes the other forms of a body too."""
         if self.predictor is None:
             raise bentoml.exceptions.ServiceUnavailable(self.fault)
         try:

@@ -1,4 +1,4 @@
-"""A model as it is stored, asked and compared; served, so it imports numpy and ONNX Runtime alone."""
+"""A model: how it is stored, asked and compared. It is served, so it imports only numpy and ONNX Runtime."""
 
 from modeler.model.answers import SAME_ANSWER, decode_answers, describe_differences
 from modeler.model.contract import class_key, read_contract, used_features, write_json

@@ -1,4 +1,4 @@
-"""Answers: read from the graph's output, and compared with others, the same way at every hop."""
+"""Answers: how they are read from the graph's output and compared with others, the same way at every hop."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,13 +21,9 @@ class NotFiniteError(ModelerError):
 def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
     """Turn probabilities or values into answers as the API gives them, without warnings.
 
-    Two classes are decided by the contract's threshold, more by the greatest probability; within `SAME_ANSWER` the
-    positive class and the first class win, so that a forest's even vote is decided alike at every hop.
-
-    Parameters
-    ----------
-    output
-        Probabilities of shape (rows, classes), columns in the order of the contract's classes, or values (rows,).
+    The output holds probabilities of shape (rows, classes), in the order of the contract's classes, or values (rows,).
+    Two classes are decided by the contract's threshold, more by the greatest probability. Within `SAME_ANSWER` the
+    positive class or the first class wins, so that a forest's even vote is decided alike at every hop.
     """
     target = contract["target"]
     finite = np.isfinite(output)
@@ -40,14 +36,12 @@ def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
     classes, keys = target["classes"], [class_key(label) for label in target["classes"]]
     if "positive" in target:
         positive = classes.index(target["positive"])
-        chosen = [
-            positive if row[positive] >= target["threshold"] - SAME_ANSWER else 1 - positive for row in probabilities
-        ]
+        lowest = target["threshold"] - SAME_ANSWER
+        chosen = [positive if row[positive] >= lowest else 1 - positive for row in probabilities]
     else:
         chosen = [next(index for index, p in enumerate(row) if p >= max(row) - SAME_ANSWER) for row in probabilities]
-    return [
-        {"label": classes[index], "probabilities": dict(zip(keys, row))} for index, row in zip(chosen, probabilities)
-    ]
+    labels = [classes[index] for index in chosen]
+    return [{"label": label, "probabilities": dict(zip(keys, row))} for label, row in zip(labels, probabilities)]
 
 
 def describe_differences(
@@ -55,9 +49,9 @@ def describe_differences(
 ) -> Iterable[str]:
     """Yield one sentence for each row whose answer is not the same within the tolerance.
 
-    A label may differ only where its two best probabilities, or the positive one and the threshold, are closer than that.
-    Values are compared relative to the expected value or, where that is smaller, to the median size of the expected
-    ones: near zero a float32 has no more to give.
+    A label may differ only if its two best probabilities, or the positive one and the threshold, are that close.
+    Values are compared relative to the expected value or, if that is smaller, to the median size of the expected ones:
+    a float32 is no more precise near zero.
     """
     if len(given) != len(expected):
         yield f"{len(given)} answers for {len(expected)} rows"
@@ -76,18 +70,14 @@ def describe_differences(
 
 
 def _is_same_label(ours: dict, theirs: dict, target: dict, tolerance: float) -> bool:
-    if ours["probabilities"].keys() != theirs["probabilities"].keys():
-        return False
-    if any(
-        not abs(ours["probabilities"][key] - theirs["probabilities"][key]) <= tolerance
-        for key in theirs["probabilities"]
-    ):
+    given, expected = ours["probabilities"], theirs["probabilities"]
+    if given.keys() != expected.keys() or not all(abs(given[key] - expected[key]) <= tolerance for key in expected):
         return False
     if ours["label"] == theirs["label"]:
         return True
     if "positive" in target:
-        return abs(theirs["probabilities"][class_key(target["positive"])] - target["threshold"]) <= tolerance
-    second, best = sorted(theirs["probabilities"].values())[-2:]
+        return abs(expected[class_key(target["positive"])] - target["threshold"]) <= tolerance
+    second, best = sorted(expected.values())[-2:]
     return best - second <= tolerance
 
 

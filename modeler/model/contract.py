@@ -1,4 +1,4 @@
-"""The contract as everything reads it: what callers and training agree on about the data. `data.derive` makes it."""
+"""Reading the contract: what callers and training agree on about the data. `data.derive` makes it."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from modeler import ModelerError
 
 
 def class_key(label) -> str:
-    """The name under which a class stands in JSON objects: its text, or its JSON form for numbers and booleans."""
+    """The name of a class in JSON objects: its text, or the JSON form of a number or boolean."""
     return label if isinstance(label, str) else json.dumps(label)
 
 
@@ -19,7 +19,7 @@ def used_features(contract: dict) -> list[dict]:
 
 
 def read_contract(path: Path) -> dict:
-    """Read contract.json; a missing one is answered with the notebook that writes it."""
+    """Read contract.json; if it is missing, the error names the notebook that writes it."""
     try:
         return read_json(path)
     except FileNotFoundError:

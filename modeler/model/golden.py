@@ -4,24 +4,9 @@ from collections.abc import Callable, Sequence
 
 from modeler.model.answers import SAME_ANSWER, describe_differences
 
-Answer = Callable[[Sequence[dict]], list[dict]]
 
-
-def replay_golden(golden: dict, contract: dict, answer: Answer) -> list[str]:
-    """Answer the golden rows one by one and as one batch, and compare.
-
-    Parameters
-    ----------
-    golden
-        What golden.json holds: `rows`, and the estimator's `answers` to them.
-    answer
-        Answers a list of rows at the hop in question.
-
-    Returns
-    -------
-    list of str
-        A sentence for every difference; empty where all answers are the same.
-    """
+def replay_golden(golden: dict, contract: dict, answer: Callable[[Sequence[dict]], list[dict]]) -> list[str]:
+    """Answer the rows of golden.json one by one and as one batch, and return a sentence for every difference."""
     rows, expected = golden["rows"], golden["answers"]
     singly = [given for row in rows for given in answer([row])]
     return [

@@ -14,15 +14,7 @@ MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts 
 
 
 class Graph:
-    """A loaded graph with the contract that says what goes in and what comes out.
-
-    Parameters
-    ----------
-    model
-        Path or bytes of model.onnx.
-    contract
-        The contract it was trained with.
-    """
+    """The graph of a model.onnx, given as path or bytes, with the contract that says what goes in and comes out."""
 
     def __init__(self, model: Path | bytes, contract: dict):
         onnxruntime = import_runtime()
@@ -39,7 +31,7 @@ class Graph:
     def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
         """Turn raw rows, one mapping each from column name to value, into what `encode_columns` makes of columns.
 
-        A second way, because an array a column costs a single row more than the graph does; the gate holds the two alike.
+        For a single row, an array for each column would cost more than the graph. The gate checks that both ways agree.
         """
         inputs = {}
         if names := self._blocks.get("numbers"):
@@ -61,8 +53,8 @@ class Graph:
 def import_runtime():
     """Import ONNX Runtime, late so that --help stays quick, and without its telemetry.
 
-    From 1.32 on it writes down every session in the user's home and sends that to its makers; only this variable, set
-    before the import, keeps it from doing so.
+    From 1.32 on it records every session in the user's home and sends that to its makers, unless this variable is set
+    before the import.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -71,13 +63,10 @@ def import_runtime():
 
 
 def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
-    """Turn raw columns into the graph's inputs.
+    """Turn raw columns into the graph's inputs, columns in the order of `used_features`.
 
-    Returns
-    -------
-    dict
-        "numbers", float32 of shape (rows, numbers and booleans), a missing value being NaN, and "categories", str
-        objects of shape (rows, categories). Columns are in the order of `used_features`.
+    "numbers" is float32 of shape (rows, numbers and booleans), with NaN for a missing value; "categories" is str objects
+    of shape (rows, categories).
     """
     blocks, inputs = _list_blocks(contract), {}
     if names := blocks.get("numbers"):
@@ -88,10 +77,10 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
 
 
 def _list_blocks(contract: dict) -> dict[str, list[str]]:
-    used = used_features(contract)
-    numbers = [feature["name"] for feature in used if feature["type"] != "category"]
-    categories = [feature["name"] for feature in used if feature["type"] == "category"]
-    return {block: names for block, names in (("numbers", numbers), ("categories", categories)) if names}
+    blocks = {}
+    for feature in used_features(contract):
+        blocks.setdefault("categories" if feature["type"] == "category" else "numbers", []).append(feature["name"])
+    return blocks
 
 
 def _name_categories(values: Sequence) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A model of BentoML's store as it is read: found by its tag, held to its hash, looked over for damage."""
+"""Reading a model of BentoML's store: it is found by its tag, checked against its hash, and searched for damage."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from modeler import ModelerError, did_you_mean
 from modeler.model.contract import read_json
 
 GRAPH, CONTRACT = "model.onnx", "contract.json"
-RECORDS = ["metrics.json", "golden.json"]  # without which a model can neither be compared with nor be proven
+RECORDS = ["metrics.json", "golden.json"]  # without them a model cannot be compared or proven
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class StoredModel:
 
     @property
     def mend(self) -> str:
-        """What to do about it where it is damaged."""
+        """What to do about a damaged model."""
         return f"remove it with `bentoml models delete {self.tag}` and retrain"
 
     @property
     def labels(self) -> dict[str, str]:
-        """What BentoML notes beside it, such as its run; empty where that cannot be read."""
+        """What BentoML notes about it, such as its run; empty if that cannot be read."""
         try:
             return yaml.safe_load((self.path / "model.yaml").read_text("utf-8"))["labels"]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
@@ -60,7 +60,7 @@ def content_version(folder: Path) -> str:
 
 
 def find_champion(name: str) -> StoredModel | None:
-    """The model that `latest` names, or None where nothing of that name is stored."""
+    """The model that `latest` names, or None if nothing of that name is stored."""
     folder = store_home() / "models" / name
     try:
         version = (folder / "latest").read_text().strip()
@@ -87,7 +87,7 @@ def find_model(tag: str) -> StoredModel:
 
 
 def load_model(tag: str) -> StoredModel:
-    """Find a model, and raise a ModelerError also where graph or contract are not what its version was made from."""
+    """Find a model and check its content; either may raise a ModelerError."""
     model = find_model(tag)
     check_content(model)
     return model
@@ -105,13 +105,12 @@ def check_content(model: StoredModel) -> None:
 
 
 def list_versions(name: str) -> list[str]:
-    """The versions that are stored of a name."""
-    folder = store_home() / "models" / name
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """The stored versions of a name."""
+    return _list_folders(store_home() / "models" / name)
 
 
 def find_damage(model: StoredModel) -> str | None:
-    """What is wrong with a stored model, as far as its hash and a look at its files tell; None for a whole one."""
+    """What is wrong with a stored model, as far as its hash and a look at its files tell, or None."""
     try:
         check_content(model)
         for name in RECORDS:
@@ -126,7 +125,10 @@ def find_damage(model: StoredModel) -> str | None:
 
 
 def unknown_name(name: str) -> str:
-    """The sentence about a name of which nothing is stored."""
-    folder = store_home() / "models"
-    known = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return f"there is no model {name} in the store {store_home()}{did_you_mean(name, known)}; `bentoml models list` shows what there is"
+    """The sentence about a name without stored models."""
+    near = did_you_mean(name, _list_folders(store_home() / "models"))
+    return f"there is no model {name} in the store {store_home()}{near}; `bentoml models list` shows what there is"
+
+
+def _list_folders(parent: Path) -> list[str]:
+    return sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []

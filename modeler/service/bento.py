@@ -1,18 +1,16 @@
-"""The bento: which model it holds, what is said of it, and what its image is made from."""
+"""The bento: which model it holds, and what it says about that model."""
 
 from pathlib import Path
 
 import yaml
-from bentoml.images import Image
 from bentoml.models import BentoModel
 
 from modeler import ModelerError
-from modeler.inside import stand_in_for_uv
 from modeler.model.stored import find_model
 
 
 class PinnedModel(BentoModel):
-    """The model that `bentoml build` puts into a bento; where there is none, our own sentence says so."""
+    """The model that `bentoml build` puts into a bento; without one, the build ends with our own sentence."""
 
     def to_info(self, alias: str | None = None):
         _require(self.tag)
@@ -24,9 +22,9 @@ class PinnedModel(BentoModel):
 
 
 def read_bento_tag(service: Path) -> str | None:
-    """The tag of the model in the bento that a service.py belongs to, or None where it belongs to none.
+    """The tag of the model in the bento that a service.py belongs to, or None if it belongs to none.
 
-    A bento answers with the version it was built with, also where the store holds a newer one.
+    A bento answers with the version it was built with, even if the store holds a newer one.
     """
     description = service.resolve().parents[1] / "bento.yaml"
     if service.resolve().parent.name != "src" or not description.is_file():
@@ -34,13 +32,8 @@ def read_bento_tag(service: Path) -> str | None:
     return yaml.safe_load(description.read_text("utf-8"))["services"][0]["models"][0]["tag"]
 
 
-def define_image(base: str) -> Image:
-    """The image of a bento: what BentoML makes of the base, without uv, compilers and git."""
-    return Image(base_image=base, distro="").run(stand_in_for_uv())
-
-
 def describe_bento(tag: str) -> dict:
-    """A bento's `description` and `labels`: model, run, data and commit. Without such a model there is nothing to say."""
+    """A bento's `description` and `labels`: model, run, data and commit. Nothing, if the model cannot be read."""
     try:
         model = find_model(tag)
         provenance, contract = model.read("provenance.json"), model.read("contract.json")

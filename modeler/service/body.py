@@ -136,8 +136,9 @@ def create_row_model(contract: dict) -> type:
     for feature in contract["features"]:
         name, kind = feature["name"], TYPES[feature["type"]]
         if feature["used"]:
+            kind = kind | None if feature["missing"] else kind
             about = Field(title=name, description=describe_values(feature), examples=[feature["example"]])
-            fields[name] = Annotated[kind | None if feature["missing"] else kind, about]
+            fields[name] = Annotated[kind, about]
         else:
             told = f"{_describe_kind(feature)} in training, not used ({feature['reason']}); may be left out"
             fields[name] = NotRequired[Annotated[Any, Field(title=name, description=told)]]

@@ -29,13 +29,7 @@ class Answer(NamedTuple):
 
 
 def load_predictor(tag: str, max_rows: int) -> "Predictor":
-    """Load a model and have it answer its golden rows.
-
-    Raises
-    ------
-    ModelerError
-        Whatever is wrong with the model: it must not answer then.
-    """
+    """Load a model and have it answer its golden rows; whatever is wrong with it is a ModelerError."""
     model = load_model(tag)
     try:
         predictor = Predictor(model, max_rows)
@@ -48,52 +42,34 @@ def load_predictor(tag: str, max_rows: int) -> "Predictor":
 
 
 class Predictor:
-    """Answers rows with a model of the store.
-
-    Parameters
-    ----------
-    model
-        What `load_model` returned.
-    max_rows
-        A request with more is refused.
-    """
+    """Answers requests of at most `max_rows` rows with a model of the store."""
 
     def __init__(self, model: StoredModel, max_rows: int):
         self.tag, self.contract, self.max_rows = model.tag, model.read(CONTRACT), max_rows
         self._model = model
         self._graph = Graph(model.path / GRAPH, self.contract)
         self._reader = BodyReader(self.contract, max_rows)
-        self._classes = self.contract["target"]["classes"]
-        numbers = [feature for feature in used_features(self.contract) if feature["type"] != "category"]
-        self._numbers = numbers
-        self._lowest = np.array([feature.get("min", -np.inf) for feature in numbers], dtype=np.float32)
-        self._highest = np.array([feature.get("max", np.inf) for feature in numbers], dtype=np.float32)
-        self._categories = [
-            (feature["name"], {*feature["categories"], *([MISSING] if feature["missing"] else [])})
-            for feature in used_features(self.contract)
-            if feature["type"] == "category"
-        ]
+        used = used_features(self.contract)
+        self._numbers = [feature for feature in used if feature["type"] != "category"]
+        self._lowest = np.array([feature.get("min", -np.inf) for feature in self._numbers], dtype=np.float32)
+        self._highest = np.array([feature.get("max", np.inf) for feature in self._numbers], dtype=np.float32)
+        self._known = {
+            feature["name"]: {*feature["categories"], *([MISSING] if feature["missing"] else [])}
+            for feature in used[len(self._numbers) :]
+        }
 
     def answer(self, body: bytes) -> Answer:
-        """Answer a request.
-
-        Raises
-        ------
-        RequestError
-            Where the body cannot be used, or a row of it has no finite answer.
-        """
+        """Answer a request; a body that cannot be used, or a row without a finite answer, is a RequestError."""
         answers, kinds = self._predict(self._reader.read(body))
-        labels = [class_key(answer["label"]) for answer in answers] if self._classes else []
+        labels = [class_key(answer["label"]) for answer in answers if "label" in answer]
         return Answer(to_json({"model": self.tag, "predictions": answers}), len(answers), labels, kinds)
 
     def check_golden(self) -> None:
         """Raise a ModelerError unless the golden rows are answered as the estimator answered them."""
         golden, reader = self._model.read("golden.json"), BodyReader(self.contract, sys.maxsize)
-
-        def answer(rows: Sequence[dict]) -> list[dict]:
-            return self._predict(reader.read(to_json(rows)))[0]
-
-        if differences := replay_golden(golden, self.contract, answer):
+        if differences := replay_golden(
+            golden, self.contract, lambda rows: self._predict(reader.read(to_json(rows)))[0]
+        ):
             raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
 
     @property
@@ -102,7 +78,7 @@ class Predictor:
         return from_json(self.answer(to_json(make_example(self.contract))).body)
 
     def describe(self) -> dict:
-        """What is known of the model: tag, contract, metrics, provenance and verdict."""
+        """What is known of the model."""
         kept = {name: self._model.read(f"{name}.json") for name in ("metrics", "provenance", "verdict")}
         return {"tag": self.tag, "contract": self.contract, **kept}
 
@@ -114,7 +90,7 @@ class Predictor:
             raise ModelerError(f"{self.tag} has no readable {notebook}.html; retrain to get one") from None
 
     def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
-        """Answers with their warnings, and the kind of every warning."""
+        """Answers with their warnings, and the kind of each warning."""
         inputs = self._graph.encode(rows)
         try:
             answers, kinds = decode_answers(self._graph.run(inputs), self.contract), []
@@ -133,14 +109,12 @@ class Predictor:
         """Yield row, kind and sentence for each value that training had nothing like."""
         if self._numbers:
             numbers = inputs["numbers"]
-            outside = (numbers < self._lowest) | (numbers > self._highest)
-            if outside.any():
-                for row, column in np.argwhere(outside).tolist():
-                    feature = self._numbers[column]
-                    name, low, high = feature["name"], feature["min"], feature["max"]
-                    told = f"{name} {rows[row][name]:.10g} is outside the training range {low:.10g} to {high:.10g}"
-                    yield row, OUTSIDE_RANGE, told
-        for column, (name, known) in enumerate(self._categories):
+            for row, column in np.argwhere((numbers < self._lowest) | (numbers > self._highest)).tolist():
+                feature = self._numbers[column]
+                name, low, high = feature["name"], feature["min"], feature["max"]
+                told = f"{name} {rows[row][name]:.10g} is outside the training range {low:.10g} to {high:.10g}"
+                yield row, OUTSIDE_RANGE, told
+        for column, (name, known) in enumerate(self._known.items()):
             for row, category in enumerate(inputs["categories"][:, column]):
                 if category not in known:
                     yield row, UNSEEN_CATEGORY, f"{name} {shorten(category)!r} was not seen in training"

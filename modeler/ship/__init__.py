@@ -1,1 +1,1 @@
-"""Bento and image: built, run, and asked over HTTP like any service."""
+"""Bento and image: how they are built, run, and asked over HTTP like any service."""

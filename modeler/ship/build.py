@@ -22,9 +22,7 @@ def build_bento(project: Path, name: str) -> str:
 
 def build_image(bento: str) -> str:
     """Build the image of a bento as `bentoml containerize` does, under the bento's tag and with its labels."""
-    labels = [
-        word for name, value in bentoml.bentos.get(bento).info.labels.items() for word in ("--label", f"{name}={value}")
-    ]
+    labels = [f"--label={name}={value}" for name, value in bentoml.bentos.get(bento).info.labels.items()]
     _run_bentoml(f"the image of {bento} cannot be built", "containerize", bento, "--image-tag", bento, *labels)
     return bento
 
@@ -42,9 +40,9 @@ def check_engine() -> None:
 
 
 def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
-    """Run BentoML's command line and return what it prints; where it fails, say so with the line that tells most.
+    """Run BentoML's command line and return what it prints; a ModelerError tells its most telling line.
 
-    It builds from the current folder alone, so the project's folder must be that.
+    BentoML builds only from the current folder, so `folder` must be the project's.
     """
     done = subprocess.run([*BENTOML, *words], cwd=folder, env=bentoml_environment(), capture_output=True, text=True)
     if done.returncode:
@@ -53,7 +51,7 @@ def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
 
 
 def bentoml_environment() -> dict[str, str]:
-    """Our environment, with the store, without telemetry, and without bytecode: none may be written into a stored bento."""
+    """Our environment with the store, without telemetry, and without bytecode, which would be written into the bento."""
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "ORT_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return os.environ | quiet | {"BENTOML_HOME": str(store_home().absolute())}
 

@@ -1,6 +1,5 @@
 """Running a bento or an image to verify it."""
 
-import http.client
 import os
 import random
 import signal
@@ -8,18 +7,19 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import bentoml
+import requests
 
 from modeler import ModelerError
 from modeler.model.stored import store_home
 from modeler.ship.build import BENTOML, bentoml_environment, check_engine, find_error, run_docker
 
-SECONDS = 60  # that a bento or an image may take until it answers
-# As little as the image needs: any user, no privileges, nothing to write to but memory.
+SECONDS = 60  # in which a bento or an image must answer
+# The least that the image needs: any user, no privileges, nothing to write to but memory.
 HARDENED = (
     "--user 12345 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --memory 512m --pids-limit 100"
 ).split()
@@ -36,7 +36,7 @@ def serve_bento(tag: str) -> Iterator[str]:
             "and `python pipeline.py --build` makes one"
         ) from None
     port = find_free_port()
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(
             [*BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", str(port)],
             env=bentoml_environment(),
@@ -45,14 +45,8 @@ def serve_bento(tag: str) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-
-            def tell() -> str:
-                log.seek(0)
-                return log.read()
-
-            _await_answer(url, lambda: process.poll() is not None, tell, f"the bento {tag}")
-            yield url
+            ended, read_log = lambda: process.poll() is not None, Path(log.name).read_text
+            yield _await_answer(f"127.0.0.1:{port}", ended, read_log, f"the bento {tag}")
         finally:
             process.terminate()
             try:
@@ -72,26 +66,25 @@ def run_image(image: str) -> Iterator[str]:
             "and `python pipeline.py --containerize` makes one"
         )
     container = started.stdout.strip()
+
+    def ended() -> bool:
+        return run_docker("inspect", container, "--format", "{{.State.Running}}").stdout.strip() != "true"
+
+    def read_log() -> str:
+        logs = run_docker("logs", container)
+        return logs.stdout + logs.stderr
+
     try:
-        url = f"http://{run_docker('port', container, '3000/tcp').stdout.strip()}"
-
-        def ended() -> bool:
-            return run_docker("inspect", container, "--format", "{{.State.Running}}").stdout.strip() != "true"
-
-        def tell() -> str:
-            logs = run_docker("logs", container)
-            return logs.stdout + logs.stderr
-
-        _await_answer(url, ended, tell, f"the image {image}")
-        yield url
+        address = run_docker("port", container, "3000/tcp").stdout.strip()
+        yield _await_answer(address, ended, read_log, f"the image {image}")
     finally:
         run_docker("rm", "--force", container)
 
 
 def find_free_port() -> int:
-    """A free TCP port, below those that a system hands out by itself, so that nobody is given it before it is used.
+    """A free TCP port below those that a system assigns itself, so that nobody else gets it before it is used.
 
-    BentoML and Jupyter kernels ask for such ports at every start.
+    BentoML and Jupyter kernels have ports assigned at every start.
     """
     while True:
         port = random.SystemRandom().randrange(10_000, 32_000)
@@ -103,13 +96,14 @@ def find_free_port() -> int:
                 continue
 
 
-def _await_answer(url: str, ended: Callable[[], bool], tell: Callable[[], str], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
+def _await_answer(address: str, ended: Callable[[], bool], read_log: Callable[[], str], what: str) -> str:
+    """Return the URL of what was started once it answers; a ModelerError tells why it does not."""
+    url, deadline = f"http://{address}", time.monotonic() + SECONDS
     while True:
         try:
-            urllib.request.urlopen(f"{url}/livez", timeout=1).close()
-            return
-        except (OSError, ValueError, http.client.HTTPException):
+            requests.get(f"{url}/livez", timeout=1).raise_for_status()
+            return url
+        except requests.RequestException:
             if ended() or time.monotonic() > deadline:
-                raise ModelerError(f"{what} does not start: {find_error(tell())}") from None
+                raise ModelerError(f"{what} does not start: {find_error(read_log())}") from None
             time.sleep(0.1)
