@@ -170,20 +170,86 @@ def project(tmp_path) -> Project:
     return Project(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def retrained(tmp_path_factory, worker_id) -> tuple[Project, dict]:
-    """A project whose pipeline ran once with the true defaults, shared by all workers; tests copy what they change."""
-    shared = tmp_path_factory.getbasetemp().parent if worker_id != "master" else tmp_path_factory.getbasetemp()
-    folder, answer = shared / "retrained", shared / "retrained.json"
-    with open(shared / "retrained.lock", "w") as lock:
+def make_once(tmp_path_factory, worker_id: str, name: str, make) -> tuple[Path, dict]:
+    """A folder and what `make` returned of it, made by the first worker that asks and shared by all; tests copy what they change."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, answer = shared / name, shared / f"{name}.json"
+    with open(shared / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not answer.exists():
-            project = Project(folder)
-            project.secrets = {SECRET_NAME: SECRET}
-            done = project.retrain("--json")
-            assert done.returncode == 0, done.stderr
-            answer.write_text(done.stdout)
-    return Project(folder), json.loads(answer.read_text())
+            answer.write_text(json.dumps(make(folder)))
+    return folder, json.loads(answer.read_text())
+
+
+@pytest.fixture(scope="session")
+def retrained(tmp_path_factory, worker_id) -> tuple[Project, dict]:
+    """A project whose pipeline ran once with the true defaults."""
+
+    def retrain(folder: Path) -> dict:
+        project = Project(folder)
+        project.secrets = {SECRET_NAME: SECRET}
+        done = project.retrain("--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    folder, result = make_once(tmp_path_factory, worker_id, "retrained", retrain)
+    return Project(folder), result
+
+
+@pytest.fixture(scope="session")
+def shipped(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
+    """A project with all that a bento is made of and much that it must not hold, and a copy of the store.
+
+    `plain` is its bento by `bentoml build` and, where an engine answers, its image by `bentoml containerize`; `result` is what
+    `pipeline.py --containerize` printed afterwards, or `--build` without an engine, run from another folder.
+    """
+
+    def ship(folder: Path) -> dict:
+        project = make_project(retrained, folder / "project")
+        for name in (".env", "data.csv", "notebooks/notes.txt", "modeler/data/secret.txt", "tests.py"):
+            (project.folder / name).write_text("SECRET=1\n")
+        plain, engine = build(project), engine_answers()
+        if engine:
+            done = project.command("-m", "bentoml", "containerize", "breast_cancer:latest")
+            assert done.returncode == 0, done.stdout + done.stderr
+        from_elsewhere = project.environment | {"BENTOML_HOME": os.path.relpath(project.store, folder)}
+        words = [project.folder / "pipeline.py", "--containerize" if engine else "--build", "--json"]
+        done = project.command(*words, cwd=folder, env=from_elsewhere)
+        assert done.returncode == 0, done.stderr
+        return {"plain": plain, "result": json.loads(done.stdout)}
+
+    folder, made = make_once(tmp_path_factory, worker_id, "shipped", ship)
+    return Project(folder / "project"), made
+
+
+def pytest_sessionfinish(session):
+    """Take the shared image away, once all workers have ended."""
+    if not hasattr(session.config, "workerinput") and hasattr(session.config, "_tmp_path_factory"):
+        answer = session.config._tmp_path_factory.getbasetemp() / "shipped.json"
+        if answer.exists() and engine_answers():
+            made = json.loads(answer.read_text())
+            subprocess.run(["docker", "rmi", "--force", made["plain"], made["result"]["bento"]], capture_output=True)
+
+
+def engine_answers() -> bool:
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
+
+
+def make_project(retrained, folder: Path) -> Project:
+    """A copy of the whole project, as a bento is built from it, with a copy of the store."""
+    project = copy_of(retrained, folder)
+    for name in ("bentofile.yaml", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, project.folder)
+    shutil.copytree(ROOT / "modeler", project.folder / "modeler", ignore=shutil.ignore_patterns("__pycache__"))
+    return project
+
+
+def build(project: Project, *arguments: str) -> str:
+    """The tag of the bento that `bentoml build` makes."""
+    done = project.command("-m", "bentoml", "build", "--output", "tag", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("__tag__:")[2].strip()
 
 
 def copy_of(retrained, folder: Path) -> Project:

@@ -13,34 +13,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, Serving, copy_of
+from conftest import ROOT, Project, Serving, make_project
 
 from modeler.ship.run import find_free_port
 
 SOURCES = {"service.py", "bentofile.yaml"}
 
 
-@pytest.fixture(scope="module")
-def built(retrained, tmp_path_factory):
-    """A project with all that a bento is made of and much that it must not hold, and its bento by `bentoml build`."""
-    project = make_project(retrained, tmp_path_factory.mktemp("built"))
-    for name in (".env", "data.csv", "notebooks/notes.txt", "modeler/secret.txt", "tests.py"):
-        (project.folder / name).write_text("SECRET=1\n")
-    return project, build(project)
-
-
-def make_project(retrained, folder) -> Project:
-    project = copy_of(retrained, folder)
-    for name in ("bentofile.yaml", "requirements-serve.txt"):
-        shutil.copy(ROOT / name, project.folder)
-    shutil.copytree(ROOT / "modeler", project.folder / "modeler", ignore=shutil.ignore_patterns("__pycache__"))
-    return project
-
-
-def build(project, *arguments):
-    done = project.command("-m", "bentoml", "build", "--output", "tag", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.partition("__tag__:")[2].strip()
+@pytest.fixture
+def built(shipped, tmp_path) -> tuple[Project, str]:
+    """A copy of the shipped project, free to be damaged, and its bento by `bentoml build`."""
+    project = Project(Path(shutil.copytree(shipped[0].folder.parent, tmp_path / "built")))
+    return project, shipped[1]["plain"]
 
 
 def invert_answers(service: bytes) -> bytes:
@@ -167,13 +151,8 @@ def greet_one(kernel: socket.socket) -> None:
         connection.sendall(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\n")
 
 
-def test_pipeline_builds_the_same_bento_from_any_folder_and_proves_it(retrained, tmp_path):
-    project = make_project(retrained, tmp_path / "project")
-    plain = build(project)
-    from_elsewhere = project.environment | {"BENTOML_HOME": os.path.relpath(project.store, tmp_path)}
-    done = project.command(project.folder / "pipeline.py", "--build", "--json", cwd=tmp_path, env=from_elsewhere)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_pipeline_builds_the_same_bento_from_any_folder_and_proves_it(shipped):
+    project, plain, result = shipped[0], shipped[1]["plain"], shipped[1]["result"]
     assert result["verdict"] == "unchanged" and result["bento"].startswith("breast_cancer:")
     assert sources_of(project, result["bento"]) == sources_of(project, plain)
     for part in ("env", "README.md", "apis"):

@@ -9,8 +9,8 @@ import time
 
 import pytest
 import yaml
-from conftest import ROOT, read_page
-from test_bento import build, invert_answers, make_project
+from conftest import ROOT, engine_answers, read_page
+from test_bento import invert_answers
 
 from modeler.ship.run import HARDENED
 
@@ -19,10 +19,6 @@ def docker(*words, check=True) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def engine_answers() -> bool:
-    return bool(shutil.which("docker")) and subprocess.run(["docker", "version"], capture_output=True).returncode == 0
 
 
 def find_compose() -> list[str]:
@@ -36,15 +32,10 @@ COMPOSE = find_compose()
 needs_engine = pytest.mark.skipif(not engine_answers(), reason="no Docker engine answers; start one to test the image")
 
 
-@pytest.fixture(scope="module")
-def image(retrained, tmp_path_factory):
-    """An image by plain `bentoml build` and `bentoml containerize`, and the project whose store has its model."""
-    project = make_project(retrained, tmp_path_factory.mktemp("image"))
-    bento = build(project)
-    done = project.command("-m", "bentoml", "containerize", "breast_cancer:latest")
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield project, bento
-    docker("rmi", "--force", bento)
+@pytest.fixture
+def image(shipped):
+    """The image by plain `bentoml build` and `bentoml containerize`, and the project whose store has its model."""
+    return shipped[0], shipped[1]["plain"]
 
 
 @pytest.fixture
@@ -57,9 +48,9 @@ def alter(image, tmp_path):
         docker("cp", f"{container}:/home/bentoml/bento/{path}", str(tmp_path / "file"))
         (tmp_path / "file").write_bytes(change((tmp_path / "file").read_bytes()))
         docker("cp", str(tmp_path / "file"), f"{container}:/home/bentoml/bento/{path}")
-        made.append(docker("commit", container, f"{image[1]}-altered"))
+        made.append(docker("commit", container, f"{image[1]}-{os.getpid()}"))
         docker("rm", container)
-        return f"{image[1]}-altered"
+        return f"{image[1]}-{os.getpid()}"
 
     yield alter_file
     for altered in made:
@@ -154,7 +145,7 @@ def test_compose_runs_the_image_hardened_and_sees_its_health(image, tmp_path):
     settings = {"cwd": tmp_path, "env": os.environ | {"MODEL_IMAGE": tag, "PORT": "0"}, "check": True}
     subprocess.run([*COMPOSE, "up", "--detach"], **settings)
     try:
-        (container,) = docker("ps", "--quiet", "--filter", f"ancestor={tag}").split()
+        (container,) = subprocess.run([*COMPOSE, "ps", "--quiet"], stdout=subprocess.PIPE, text=True, **settings).stdout.split()
         deadline = time.monotonic() + 60
         while (health := docker("inspect", container, "--format", "{{.State.Health.Status}}")) == "starting":
             assert time.monotonic() < deadline
@@ -179,17 +170,11 @@ def test_compose_readme_and_verify_harden_alike():
 
 
 @needs_engine
-def test_pipeline_builds_the_image_and_proves_it(retrained, tmp_path):
-    project = make_project(retrained, tmp_path)
-    done = project.retrain("--containerize", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    try:
-        assert result["image"] == result["bento"] and result["verdict"] == "unchanged"
-        labels = json.loads(docker("image", "inspect", result["image"], "--format", "{{json .Config.Labels}}"))
-        assert labels["model"] == result["model"] and set(labels) == {"model", "run", "data", "commit"}
-    finally:
-        docker("rmi", "--force", result["image"])
+def test_pipeline_builds_the_image_and_proves_it(shipped):
+    result = shipped[1]["result"]
+    assert result["image"] == result["bento"] and result["verdict"] == "unchanged"
+    labels = json.loads(docker("image", "inspect", result["image"], "--format", "{{json .Config.Labels}}"))
+    assert labels["model"] == result["model"] and set(labels) == {"model", "run", "data", "commit"}
 
 
 @needs_engine
