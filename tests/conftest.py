@@ -252,6 +252,20 @@ def build(project: Project, *arguments: str) -> str:
     return done.stdout.partition("__tag__:")[2].strip()
 
 
+def own_namespace():
+    """The command that lets another mount a filesystem of its own."""
+    namespace = ["unshare", "--mount", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a filesystem in a namespace of their own")
+    return namespace
+
+
+def read_only(*folders: Path) -> list[str]:
+    """The command that lets another see folders it cannot write to; the permission bits would not stop root."""
+    mounts = " && ".join(f'mount --bind "{folder}" "{folder}" && mount -o remount,bind,ro "{folder}"' for folder in folders)
+    return [*own_namespace(), "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+
+
 def copy_of(retrained, folder: Path) -> Project:
     """A project that never ran, with a copy of the store, free to be damaged."""
     project = Project(folder)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import QUICK, ROOT, SECRET, Project, copy_of
+from conftest import QUICK, ROOT, SECRET, Project, copy_of, read_only
 from sklearn.datasets import load_breast_cancer
 
+import modeler
+
+PACKAGE = Path(modeler.__file__).parent
 FIELDS = [
     "run", "model", "candidate", "verdict", "reasons", "metrics", "champion_metrics", "notebooks", "bento", "image",
     "seconds",
@@ -356,13 +359,20 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
     assert json.loads((stored / "provenance.json").read_text())["parameters"]["eda.ipynb"]["data"] == "Own data.csv"
 
 
-def test_table_of_texts_alone_is_trained(project):
+def test_table_of_texts_alone_is_trained_from_a_checkout_that_is_read_only(project):
     rows = [
         f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 and i > 9 else 'no'}\n"
         for i in range(200)
     ]
     (project.folder / "texts.csv").write_text("colour,size,y\n" + "".join(rows))
-    done = project.retrain("--data", "texts.csv", "--target", "y", "-p", "n_estimators=5", "-p", "min_association=0")
+    words = ["--data", "texts.csv", "--target", "y", "-p", "n_estimators=5", "-p", "min_association=0"]
+    guard = read_only(project.folder / "notebooks", PACKAGE)
+    denied = subprocess.run([*guard, "touch", PACKAGE / "x"], capture_output=True, text=True)
+    assert "Read-only file system" in denied.stderr
+    done = subprocess.run(
+        [*guard, sys.executable, "pipeline.py", *words], cwd=project.folder, env=project.environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

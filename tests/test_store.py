@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import alter
+from conftest import alter, own_namespace
 
 from modeler import ModelerError
 from modeler.model.stored import content_version, find_champion, find_damage, list_versions, load_model
@@ -35,14 +35,6 @@ except ModelerError as error:
 def run_published(run, home, *before):
     command = [*before, sys.executable, "-c", PUBLISH, str(run)]
     return subprocess.run(command, env=os.environ | {"BENTOML_HOME": str(home)}, capture_output=True, text=True)
-
-
-def own_namespace():
-    """The command that lets another mount a filesystem of its own."""
-    namespace = ["unshare", "--mount", "--map-root-user"]
-    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a filesystem in a namespace of their own")
-    return namespace
 
 
 def list_models(home):
