@@ -51,7 +51,7 @@ class Commands(click.Group):
         for param in ctx.command.params:
             if ctx.get_parameter_source(param.name) == click.core.ParameterSource.COMMANDLINE:
                 raise UsageError(
-                    f"{param.opts[-1]} belongs to the retrain; {args[0]} takes only what `{args[0]} --help` shows"
+                    f"{param.opts[0]} belongs to the retrain; {args[0]} takes only what `{args[0]} --help` shows"
                 )
         return super().resolve_command(ctx, args)
 
@@ -100,6 +100,8 @@ def _report(sentence: str, status: int, arguments: Sequence[str]) -> int:
 def _explain(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         return f"unrecognized arguments: {error.option_name}"
+    if isinstance(error, click.MissingParameter) and error.param:
+        return f"the following arguments are required: {error.param.make_metavar(error.ctx)}"
     if isinstance(error, click.BadParameter) and error.param:
         name = error.param.opts[-1] if isinstance(error.param, click.Option) else error.param.make_metavar(error.ctx)
         return f"argument {name}: {error.message}"

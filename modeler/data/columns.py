@@ -29,10 +29,7 @@ def feature_type(column: "pd.Series") -> str:
 def tell_task(target: "pd.Series", told: str = "auto") -> tuple[str, str]:
     """Tell classification or regression by a target, unless it was told, and say why.
 
-    Raises
-    ------
-    ModelerError
-        When a regression was told of a target that is no number.
+    A ModelerError refuses a regression of a target that is no number.
     """
     numeric, different = target.dtype.kind in "if", target.nunique()
     if told == "regression" and not numeric:

@@ -36,23 +36,17 @@ def derive_contract(
     """Derive the contract of a table.
 
     Whether null is allowed is read from all rows; everything else from the training rows alone. `holdout` and `split_by` are
-    noted, so that train.ipynb and the gate deal the rows alike.
+    noted, so that train.ipynb and the gate deal the rows alike. A ModelerError says where the target has one class only,
+    `positive` is none of its classes, or no column is left.
 
     Parameters
     ----------
-    table
-        All rows, with the target's name.
     training
         The rows of `table.frame` that are not held out.
     min_association
         The association with the target below which a column is dropped, 0 to 1.
     positive
         For two classes, the one looked for. Default: the rarer among the training rows.
-
-    Raises
-    ------
-    ModelerError
-        When the target has one class only, `positive` is none of its classes, or no column is left.
     """
     frame, target, features = table.frame, table.target, []
     described_target = _describe_target(table, training, positive)

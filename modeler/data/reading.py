@@ -41,18 +41,10 @@ FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel 
 
 
 def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
-    """Read a .csv file whole, as texts first, so that nothing is decided by its first rows alone.
+    """Read a .csv file whole, as texts first, so that its first rows alone decide nothing.
 
-    Returns
-    -------
-    tuple
-        The table, and a sentence for everything that was assumed of the file.
-
-    Raises
-    ------
-    ModelerError
-        When the file is not what its ending says, does not fit into memory, or can be read in more than one way; the
-        message names the parameter that settles it.
+    Returns the table, and a sentence for everything that was assumed of the file. A ModelerError says where the file is not
+    what its ending says, does not fit into memory, or has two readings; then it names the parameter that settles it.
     """
     _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:

@@ -16,13 +16,13 @@ def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.nd
     """Deal rows to the hold-out by a hash of their content, so that new rows never move an old one across.
 
     That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows
-    are told apart by their occurrence number. With `split_by` the hash is of that column alone, so rows that share its
-    value stay on one side. The share that is held out is `holdout` in expectation.
+    are told apart by their occurrence number. With `split_by` only that column is hashed, so rows that share its value stay
+    on one side. The share that is held out is `holdout` in expectation.
 
     Returns
     -------
     numpy.ndarray
-        Boolean, one per row, True where the row is held out.
+        Boolean, one per row, True for a row that is held out.
     """
     if split_by:
         if split_by not in frame.columns:

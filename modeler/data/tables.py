@@ -41,23 +41,15 @@ class Table:
 def load_table(data: str, target: str = "", task: str = "auto", written: CsvFormat = CsvFormat()) -> Table:
     """Load a built-in data set or a .csv or .parquet file.
 
-    Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None).
+    Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None). A
+    ModelerError says where there is no such data, it cannot be read, or the target is not one of its columns.
 
     Parameters
     ----------
-    data
-        A built-in name or a path.
     target
         The column to predict; built-in data know theirs.
     task
         "classification" or "regression"; "auto" tells it by the target.
-    written
-        How a .csv file is written, where that cannot be told from the file.
-
-    Raises
-    ------
-    ModelerError
-        When there is no such data, it cannot be read, or the target is not one of its columns.
     """
     if data in BUILT_IN_TARGETS:
         name, frame, target, notes = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data], []

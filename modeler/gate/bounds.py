@@ -17,21 +17,9 @@ BUILT_IN_FLOORS = {("breast_cancer", "diagnosis"): {"accuracy": 0.93, "recall:ma
 
 
 def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> dict[str, float]:
-    """Parse METRIC=VALUE bounds of `--min` or `--max` and hold them to the metrics there are for these classes.
+    """Parse the METRIC=VALUE bounds of `option`, "--min" or "--max", for these classes; None for a regression.
 
-    Parameters
-    ----------
-    bounds
-        The option's values as given.
-    option
-        "--min" or "--max".
-    classes
-        The target's classes, None for a regression.
-
-    Raises
-    ------
-    UsageError
-        Naming the metrics that are allowed.
+    A UsageError names the metrics that are allowed.
     """
     task = "classification" if classes else "regression"
     kinds = (FLOORS if option == "--min" else CEILINGS)[task]

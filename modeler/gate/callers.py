@@ -12,15 +12,10 @@ from modeler.model.stored import CONTRACT, StoredModel
 def list_breaking_changes(theirs: dict, ours: dict) -> list[str]:
     """What callers of the champion do or rely on that the candidate refuses or answers otherwise, one phrase each.
 
-    A caller of the champion sends every column that it uses, perhaps any that it ignores, and no other; null where it
-    allows that. The candidate refuses columns that its contract does not name, and needs those it uses (modeler.body).
+    A caller of the champion sends every column that it uses, perhaps some that it ignores, and no other; null where its
+    contract allows that. The candidate refuses columns that its own contract does not name, and needs those that it uses.
     Answers name the classes, which OpenAPI lists: a class more or less is news to a caller. Ranges and categories are no
     constraints, and columns that are ignored now do no harm; positive class and threshold do not show in an answer's form.
-
-    Parameters
-    ----------
-    theirs, ours
-        The contracts of champion and candidate.
     """
     before = {feature["name"]: feature for feature in theirs["features"]}
     now = {feature["name"]: feature for feature in ours["features"]}

@@ -41,10 +41,7 @@ class Candidate:
 def read_candidate(run: Path, table: Table, told: dict) -> Candidate:
     """Read a run's model, have graph and estimator answer the raw held-out rows, and write golden.json.
 
-    Raises
-    ------
-    ModelerError
-        When contract, data and parameters do not go together; any other error where the run's files are damaged.
+    A ModelerError says where contract, data and parameters do not go together; damaged files raise any other error.
     """
     contract = read_contract(run / "contract.json")
     heldout = _deal_rows(table, contract, told)
@@ -59,17 +56,9 @@ def read_candidate(run: Path, table: Table, told: dict) -> Candidate:
 
 
 def choose_golden(truth: Sequence[str], most: int = GOLDEN_ROWS) -> list[int]:
-    """Choose up to `most` rows, taking the classes in turn so that a rare one is among them.
+    """The positions of up to `most` rows, in order, taking the classes in turn so that a rare one is among them.
 
-    Parameters
-    ----------
-    truth
-        The class of every row, or one same text for all rows of a regression.
-
-    Returns
-    -------
-    list of int
-        Positions in `truth`, in order.
+    `truth` holds the class of every row, or one same text for all rows of a regression.
     """
     truth = np.asarray(truth)
     turn = np.zeros(len(truth), dtype=int)

@@ -44,10 +44,7 @@ class Comparison:
 def compare_on_rows(champion: StoredModel, candidate: Candidate) -> Comparison:
     """Have the champion answer the held-out rows that neither trained on, and compare by a paired bootstrap.
 
-    Raises
-    ------
-    ModelerError
-        When the champion is damaged, cannot answer these rows, or they are too few; it says what to do.
+    A ModelerError says where the champion is damaged, cannot answer these rows, or they are too few, and what to do.
     """
     target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
     check_content(champion)

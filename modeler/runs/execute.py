@@ -31,11 +31,8 @@ def execute_notebook(
 ) -> Execution:
     """Execute a notebook in the run's folder; the executed notebook stays there, also when a cell fails.
 
-    Raises
-    ------
-    ModelerError
-        Naming the cell that failed, ran out of time or lost its kernel, with the last lines of what it said, or a file
-        of `writes` that is not there afterwards.
+    A ModelerError names the cell that failed, ran out of time or lost its kernel, with the last lines of what it said, or a
+    file of `writes` that is not there afterwards.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

@@ -34,10 +34,7 @@ class Parameter:
     def parse(self, text: str) -> str | int | float | bool:
         """Turn the text given on the command line into a value.
 
-        Raises
-        ------
-        UsageError
-            When it is of another type or outside the limits; the message says what was given and what is allowed.
+        A UsageError says where it is of another type or outside the limits, what was given and what is allowed.
         """
         value = self._convert(text)
         if (choices := CHOICES.search(self.comment)) and str(value) not in (allowed := choices[1].split(", ")):
@@ -72,10 +69,8 @@ class Parameter:
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """Read the parameters of a notebook without running it.
 
-    Raises
-    ------
-    ModelerError
-        When the file is no notebook, has no cell tagged `parameters`, or a line of that cell is no literal assignment.
+    A ModelerError says where the file is no notebook, has no cell tagged `parameters`, or a line of that cell is no literal
+    assignment.
     """
     try:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
@@ -105,21 +100,14 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 def check_parameters(
     given: Sequence[str], notebooks: dict[str, dict[str, Parameter]], reserved: dict[str, str]
 ) -> dict[str, object]:
-    """Check KEY=VALUE parameters against the notebooks that take them.
+    """Check the KEY=VALUE texts of `-p` against the notebooks that take them; the typed value of every parameter given.
 
     Parameters
     ----------
-    given
-        The values of `-p`.
     notebooks
         The parameters of each notebook, by its file name.
     reserved
         Parameters that an option of the command line sets, with that option's name.
-
-    Returns
-    -------
-    dict
-        The typed value of every parameter given.
     """
     known = {name: parameter for parameters in notebooks.values() for name, parameter in parameters.items()}
     checked = {}

@@ -32,14 +32,7 @@ SHAPING = [
 def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
     """Describe what a run was made from, as provenance.json holds it.
 
-    Parameters
-    ----------
-    table
-        The data.
-    notebooks
-        The notebooks as they stand in the project, not the executed ones.
-    parameters
-        The parameters of each notebook, defaults included, by file name.
+    The notebooks are the project's, not the executed ones; their parameters stand by file name, defaults included.
     """
     eda = parameters["eda.ipynb"]
     return {

@@ -28,17 +28,9 @@ def reproduce_notebooks(
 ) -> list[int]:
     """Execute the executed notebooks again side by side, under nbval, and compare every output and every file written.
 
-    Each runs in a fresh folder with the files the first execution found, and with another PYTHONHASHSEED.
-
-    Returns
-    -------
-    list of int
-        How many cells of each notebook were compared.
-
-    Raises
-    ------
-    ModelerError
-        When an output or a file differs, or a code cell was not compared. The second execution is kept.
+    Each runs in a fresh folder with the files that the first execution found, and with another PYTHONHASHSEED. Returns how
+    many cells of each notebook were compared. A ModelerError says where an output or a file differs, or a cell was not
+    compared; then the second execution is kept.
     """
     folder = run / "reproduce"
     replays = []

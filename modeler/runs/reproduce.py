@@ -55,18 +55,15 @@ class Recipe:
 def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Recipe:
     """Read what a model recorded, and the data.
 
+    A ModelerError says where the model does not carry provenance and notebooks as a retrain leaves them, or the data are
+    gone or cannot be read.
+
     Parameters
     ----------
     runs
-        The folder of the runs; that of the model links to its data file while it is kept.
+        The folder of the runs; while the model's own run is kept, it links to the data file.
     given
-        The data file, where it is another.
-
-    Raises
-    ------
-    ModelerError
-        When the model does not carry provenance and notebooks as a retrain leaves them, or the data are gone or cannot
-        be read.
+        The data file, if it is another.
     """
     provenance = model.read("provenance.json")
     try:
@@ -94,11 +91,7 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
 def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str], dict[str, str]]:
     """Compare what the model recorded with what there is now.
 
-    Parameters
-    ----------
-    project
-        The project's notebooks today. Where one, or that of the commit, is what the model was made from, it tells
-        whether the stored one is.
+    The project's notebooks of today, or those of the recorded commit, tell whether the stored ones were altered.
 
     Returns
     -------
@@ -141,12 +134,7 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
 def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], report: Report) -> None:
     """Execute the notebooks that the model carries, with the parameters it recorded, in a run's folder.
 
-    Once is enough: that they give the same twice was proven before the model was stored.
-
-    Parameters
-    ----------
-    writes
-        The files that each notebook must leave, by its name.
+    Once is enough: the retrain proved that they give the same twice. `writes` are the files that each notebook must leave.
     """
     for name in recipe.notebooks:
         execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)

@@ -43,10 +43,6 @@ def make_event(
         The version it is about: the candidate's, or the one rolled back to.
     before, after
         The version that `latest` names before and after.
-    run
-        The run that made the version.
-    metrics, reasons
-        Of the version on the hold-out; why it was rejected, or what else is to be told.
     """
     return {
         "id": uuid.uuid4().hex,
@@ -64,19 +60,9 @@ def make_event(
 
 
 def read_events(models: Path, name: str, came_about: CameAbout) -> list[dict]:
-    """The events of a name, oldest first, one that is not yet appended included.
+    """The events of a name, oldest first, with one that is pending but, as `came_about` tells, has come about.
 
-    Parameters
-    ----------
-    models
-        The folder `models` of BentoML's home.
-    came_about
-        Whether what a pending event tells has come about.
-
-    Raises
-    ------
-    ModelerError
-        Where a line is no event. A last line without an end is one that was never finished, and passed over.
+    A ModelerError names a line that is no event. A last line without an end was never finished, and is passed over.
     """
     pending = _read_pending(models, name)  # first: a writer appends it before it takes it away
     events = []

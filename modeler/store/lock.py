@@ -72,10 +72,7 @@ def _clear_staging(root: Path) -> None:
 def lock_name(name: str):
     """Hold the lock of a name: one process at a time changes what is stored of it.
 
-    Raises
-    ------
-    ModelerError
-        When another process holds it for longer than LOCK_SECONDS; the message names that process.
+    A ModelerError names the process that holds it for longer than LOCK_SECONDS.
     """
     models = store_home() / "models"
     models.mkdir(parents=True, exist_ok=True)

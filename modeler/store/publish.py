@@ -60,13 +60,12 @@ def publish_model(
         Whether the version may have been rolled back from.
     judged_against, judge
         The champion's version that the candidate was compared with, "" for none, and what judges it again, under the lock,
-        where another is champion by now.
+        if another is champion by now.
 
     Returns
     -------
     dict or None
-        The promotion or, where it was judged again, the rejection, as the history has it; None where the version is the
-        champion already.
+        The promotion or, if it was judged again, the rejection, as the history has it; None for the champion itself.
     """
     name, _, version = tag.partition(":")
     with explain_errors(), stage_files() as staging:
@@ -89,7 +88,9 @@ def publish_model(
 
 
 def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
-    """Make an older version the champion again and withdraw the present one.
+    """Make an older version the champion again and withdraw the present one; the rollback as the history has it.
+
+    A ModelerError says where there is no such version, it is the champion already or damaged, or the store cannot be written.
 
     Parameters
     ----------
@@ -97,16 +98,6 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
         The version. Default: the champion before the present one by the history, without withdrawn versions.
     prove
         Raises a ModelerError unless the older version answers as it must; called before `latest` is moved.
-
-    Returns
-    -------
-    dict
-        The rollback as the history has it.
-
-    Raises
-    ------
-    ModelerError
-        When there is no such version, it is the champion already or damaged, or the store cannot be written.
     """
     versions, to = list_versions(name), to and to.removeprefix(f"{name}:")
     if not versions:

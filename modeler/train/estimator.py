@@ -28,19 +28,9 @@ def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":
 
 
 def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
-    """Convert a fitted scikit-learn Pipeline into the bytes of an ONNX graph with the inputs of `encode_columns`.
+    """Convert a scikit-learn Pipeline, fitted on `X`, into the bytes of an ONNX graph with the inputs of `encode_columns`.
 
-    Parameters
-    ----------
-    pipeline
-        Fitted on `X`; columns may be selected by name in its ColumnTransformer.
-    X
-        What `encode_table` returned.
-
-    Raises
-    ------
-    ModelerError
-        When a step has no converter; the message names it.
+    Its ColumnTransformer may select columns by name. A ModelerError names a step that has no converter.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -77,13 +67,7 @@ def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
 
 
 def load_estimator(path: Path):
-    """Load model.skops, which may hold types of scikit-learn and numpy alone.
-
-    Raises
-    ------
-    ModelerError
-        When it holds a type of any other module.
-    """
+    """Load model.skops; a ModelerError names a type in it that is none of scikit-learn or numpy."""
     import skops.io
 
     try:

@@ -17,10 +17,8 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
 
     Parameters
     ----------
-    answers
-        What `decode_answers` returned, one a row.
-    truth
-        The true classes or values of these rows.
+    answers, truth
+        What `decode_answers` returned, and the true classes or values, one a row.
     target
         The contract's target.
 
@@ -28,7 +26,7 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
     -------
     dict
         For classes accuracy, balanced_accuracy, roc_auc (several classes: macro one-vs-rest), f1_macro, log_loss, and
-        recall:CLASS and precision:CLASS of every class; for values r2, mae and rmse. None where a metric is undefined,
+        recall:CLASS and precision:CLASS of every class; for values r2, mae and rmse. None for a metric that is undefined,
         such as roc_auc when a class is missing from `truth`.
     """
     from sklearn import metrics
@@ -77,16 +75,10 @@ def measure_roc_auc(
 
     Parameters
     ----------
-    probabilities
-        Shape (rows, classes).
-    codes
-        The position of every row's class, shape (rows,).
+    probabilities, codes
+        Shape (rows, classes), and the position of every row's class, shape (rows,).
     weights
-        How often each row counts, shape (resamples, rows); without it every row counts once.
-
-    Returns
-    -------
-    float, or numpy.ndarray of shape (resamples,)
+        How often each row counts, shape (resamples, rows); then the areas have shape (resamples,).
     """
     counted = np.ones((1, len(codes))) if weights is None else weights
     areas = _average_area(_rank_classes(probabilities, codes), counted)
@@ -94,25 +86,11 @@ def measure_roc_auc(
 
 
 def resample_primary(models: Sequence[Sequence[dict]], truth: Sequence, target: dict) -> np.ndarray:
-    """The primary metric of several models, each on the same seeded bootstrap resamples of the same rows.
+    """The primary metric of several models, shape (models, RESAMPLES), on the same seeded resamples of the same rows.
 
     Rows are resampled within classes, or within fifths of a numeric target, so that every resample has them all
-    (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). The difference of two models is thus
-    a paired one.
-
-    Parameters
-    ----------
-    models
-        The answers of every model to the rows.
-    truth
-        The true classes or values of these rows.
-    target
-        The contract's target.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (models, RESAMPLES).
+    (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). So the difference of two models is a
+    paired one. `models` holds each model's answers to the rows, `truth` the rows' classes or values.
     """
     if target["classes"]:
         codes = encode_classes([class_key(label) for label in truth], [class_key(label) for label in target["classes"]])
@@ -133,10 +111,7 @@ def resample_primary(models: Sequence[Sequence[dict]], truth: Sequence, target: 
 def measure_interval(gains: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of resampled gains (B. Efron, 1979).
 
-    Raises
-    ------
-    ModelerError
-        When a gain is undefined, as R² is where all values are alike.
+    A ModelerError says where a gain is undefined, as R² is for values that are all alike.
     """
     if not np.isfinite(gains).all():
         raise ModelerError("the metric is undefined on the held-out rows; raise holdout or bring more rows")
