@@ -11,7 +11,6 @@ from modeler import ModelerError, did_you_mean
 from modeler.model.contract import read_json
 
 GRAPH, CONTRACT = "model.onnx", "contract.json"
-RECORDS = ["metrics.json", "golden.json"]  # without them a model cannot be compared or proven
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def find_damage(model: StoredModel) -> str | None:
     """What is wrong with a stored model, as far as its hash and a look at its files tell, or None."""
     try:
         check_content(model)
-        for name in RECORDS:
+        for name in ("metrics.json", "golden.json"):  # without them a model cannot be compared or proven
             model.read(name)
         if yaml.safe_load((model.path / "model.yaml").read_text("utf-8"))["version"] != model.version:
             return f"{model.tag} has the model.yaml of another version"

@@ -204,7 +204,7 @@ def _check_count(rows: int, most: int) -> None:
 
 
 def write_forms(rows: Sequence[dict]) -> dict[str, object]:
-    """Rows in each of `FORMS` that can hold them; only a single row is also one record."""
+    """Rows in each of `FORMS` that can hold them; one record is for a single row alone."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     indexed = {name: {str(index): value for index, value in enumerate(values)} for name, values in columns.items()}
     forms = {RECORDS: list(rows), ONE_RECORD: rows[0], COLUMNS: columns, INDEXED_COLUMNS: indexed}

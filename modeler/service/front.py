@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -47,8 +47,8 @@ class Reply:
     """What goes back to the client. `rows` and `model` are for the log."""
 
     status: int
-    body: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
     rows: int | None = None
     model: str | None = None
 
@@ -97,7 +97,7 @@ class Front:
         request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
         path, method = scope["path"], scope.get("method", "GET")
         route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
-        sent = Reply(499)  # what is noted when the client goes away before its answer
+        sent = Reply(499, b"", [])  # what is noted when the client goes away before its answer
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
             reply.headers.append((b"x-request-id", request_id.encode()))
@@ -127,28 +127,25 @@ class Front:
     def _refuse_unreadable(self) -> bytes:
         """The refusal of what is no HTTP, in the same shape as any other."""
         request_id = choose_request_id("")
-        answer = to_json(RequestError(400, "this is no HTTP request that can be read").answer)
-        reply = _reply(answer, JSON, 400, [(b"connection", b"close"), (b"x-request-id", request_id.encode())])
+        headers = [(b"connection", b"close"), (b"x-request-id", request_id.encode())]
+        reply = _refuse(RequestError(400, "this is no HTTP request that can be read", headers=headers))
         self._note(request_id, None, "other", reply, 0.0)
         head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in reply.headers)]
         return b"\r\n".join([*head, b"", reply.body])
 
-    async def _answer_or_refuse(
-        self, route: str, scope, headers: dict[bytes, bytes], receive, request_id: str
-    ) -> Reply:
+    async def _answer_or_refuse(self, route: str, scope, headers: dict, receive, request_id: str) -> Reply:
         try:
             return await self._answer(route, scope, headers, receive)
         except RequestError as error:
-            refused = error
+            return _refuse(error)
         except ModelerError as error:
-            refused = RequestError(503, str(error))
+            return _refuse(RequestError(503, str(error)))
         except ClientGone:
             raise
         except Exception as error:
             trace = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may hold a value
             log.error("request %s failed with %s\n%s", request_id, type(error).__name__, trace)
-            refused = RequestError(500, f"the request failed; the log tells more under its id, {request_id}")
-        return _reply(to_json(refused.answer), JSON, refused.status, refused.headers)
+            return _refuse(RequestError(500, f"the request failed; the log tells more under its id, {request_id}"))
 
     async def _answer(self, route: str, scope, headers: dict[bytes, bytes], receive) -> Reply:
         if scope["type"] != "http":
@@ -272,6 +269,10 @@ def _too_large(max_body: int) -> RequestError:
 def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), **told) -> Reply:
     of_body = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
     return Reply(status, body, [*of_body, *headers], **told)
+
+
+def _refuse(error: RequestError) -> Reply:
+    return _reply(to_json(error.answer), JSON, error.status, error.headers)
 
 
 def _reply_page(body: bytes, policy: str) -> Reply:

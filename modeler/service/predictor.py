@@ -20,7 +20,7 @@ OUTSIDE_RANGE, UNSEEN_CATEGORY = "outside_range", "unseen_category"
 
 
 class Answer(NamedTuple):
-    """An answered request: the JSON text, and what is counted of it."""
+    """An answered request: the JSON text, and what the metrics count."""
 
     body: bytes
     rows: int
@@ -55,7 +55,8 @@ class Predictor:
         self._highest = np.array([feature.get("max", np.inf) for feature in self._numbers], dtype=np.float32)
         self._known = {
             feature["name"]: {*feature["categories"], *([MISSING] if feature["missing"] else [])}
-            for feature in used[len(self._numbers) :]
+            for feature in used
+            if feature["type"] == "category"
         }
 
     def answer(self, body: bytes) -> Answer:
@@ -67,9 +68,8 @@ class Predictor:
     def check_golden(self) -> None:
         """Raise a ModelerError unless the golden rows are answered as the estimator answered them."""
         golden, reader = self._model.read("golden.json"), BodyReader(self.contract, sys.maxsize)
-        if differences := replay_golden(
-            golden, self.contract, lambda rows: self._predict(reader.read(to_json(rows)))[0]
-        ):
+        differences = replay_golden(golden, self.contract, lambda rows: self._predict(reader.read(to_json(rows)))[0])
+        if differences:
             raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
 
     @property
@@ -106,7 +106,7 @@ class Predictor:
         return answers, kinds
 
     def _list_warnings(self, rows: Sequence[dict], inputs: dict[str, np.ndarray]):
-        """Yield row, kind and sentence for each value that training had nothing like."""
+        """Yield row, kind and sentence for each value unlike those of the training."""
         if self._numbers:
             numbers = inputs["numbers"]
             for row, column in np.argwhere((numbers < self._lowest) | (numbers > self._highest)).tolist():

@@ -14,7 +14,7 @@ BENTOML = (sys.executable, "-m", "bentoml")
 
 
 def build_bento(project: Path, name: str) -> str:
-    """Build the bento of the champion of that name as `bentoml build` does, and return the bento's tag."""
+    """Build the bento of a name's champion as `bentoml build` does, and return the bento's tag."""
     named = [] if name == "breast_cancer" else ["--arg", f"model={name}"]
     told = _run_bentoml("the bento cannot be built", "build", "--output", "tag", *named, folder=project)
     return told.partition("__tag__:")[2].strip()
@@ -40,7 +40,7 @@ def check_engine() -> None:
 
 
 def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
-    """Run BentoML's command line and return what it prints; a ModelerError tells its most telling line.
+    """Run BentoML's command line and return what it prints; if it fails, a ModelerError repeats its most telling line.
 
     BentoML builds only from the current folder, so `folder` must be the project's.
     """
@@ -61,7 +61,7 @@ def run_docker(*words: str) -> subprocess.CompletedProcess:
 
 
 def find_error(text: str) -> str:
-    """The line of a tool's output that tells most: the last that names an error, or the last of all."""
+    """The most telling line of a tool's output: the last that mentions an error, or else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     naming = [line for line in lines if "error" in line.lower()]
     return (naming or lines or ["it says nothing"])[-1]
