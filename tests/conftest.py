@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,11 @@ SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 def read_page(name: str) -> str:
     """README.md or a page of docs/."""
     return (ROOT / name).read_text("utf-8")
+
+
+def read_examples(name: str, language: str) -> list[str]:
+    """The examples of a page that are fenced as code of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", read_page(name), re.M | re.S)
 
 
 def default_signals() -> None:

@@ -160,7 +160,7 @@ def test_compose_runs_the_image_hardened_and_sees_its_health(image, tmp_path):
         subprocess.run([*COMPOSE, "down"], **settings)
 
 
-def test_compose_readme_and_verify_harden_alike():
+def test_compose_docs_and_verify_harden_alike():
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["predict"]
     compose = ["--user", service["user"], *["--read-only"] * service["read_only"], "--tmpfs", service["tmpfs"]]
     compose += ["--cap-drop", *service["cap_drop"], "--security-opt", *service["security_opt"]]

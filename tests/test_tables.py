@@ -1,14 +1,13 @@
 """Real tables, each trained, stored and served, and compared answer by answer with the scikit-learn estimator."""
 
 import json
-import re
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, Serving, read_page
+from conftest import ROOT, Serving, read_examples
 from palmerpenguins import load_penguins
 from sklearn.datasets import load_diabetes, load_wine
 from vega_datasets import local_data
@@ -84,11 +83,9 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
         assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
 
 
-def test_own_columns_estimator_and_plot_of_readme_work_as_they_stand(project):
-    readme = read_page("docs/notebooks.md")
-    columns, estimator, plot = re.findall(
-        r"^```python\n(.*?)^```", readme.partition("## Your own data")[2].partition("\n## ")[0], re.M | re.S
-    )
+def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project):
+    (columns,) = read_examples("docs/own-data.md", "python")
+    estimator, plot = read_examples("docs/notebooks.md", "python")
     add_cell(project, "eda.ipynb", "contract = derive_contract(", columns)
     add_cell(project, "eda.ipynb", "levels, grouped =", plot)
     add_cell(project, "train.ipynb", "regressors = {", estimator)
