@@ -328,7 +328,7 @@ def test_values_of_a_regression_are_told_apart(tmp_path):
         (folder / "model.onnx").write_bytes(convert_pipeline(fitted, X))
     told = {"parameters": {"eda.ipynb": {"holdout": 0.2, "split_by": ""}}, "data": {"sha256": ""}}
     (folders[0] / "golden.json").write_text('{"rows": [{}]}')
-    apart = compare_answers(Recipe(StoredModel("a:b", folders[0]), told, {}, table, "0"), folders[1])
+    apart = compare_answers(Recipe(StoredModel("a:b", folders[0]), told, {}, None, table, "0"), folders[1])
     rows, largest = re.fullmatch(r"(\d+), their values at most ([\d.]+) apart", apart["held-out rows"]).groups()
     assert int(rows) == len(predictions[0])
     assert float(largest) == pytest.approx(abs(predictions[0] - predictions[1]).max(), rel=0.05)

@@ -56,8 +56,6 @@ def publish_model(
     ----------
     verdict
         What verdict.json holds in the store.
-    readmit
-        Whether the version may have been rolled back from.
     judged_against, judge
         The champion's version that the candidate was compared with, "" for none, and what judges it again, under the lock,
         if another is champion by now.
