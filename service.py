@@ -14,7 +14,6 @@ from modeler.inside import forward_hangup, refuse_late_connections, service_clas
 from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
 from modeler.service.front import Front
-from modeler.service.predictor import load_predictor
 from modeler.service.telemetry import Metrics, share_metrics
 
 
@@ -70,6 +69,8 @@ class Prediction:
 
     def load(self) -> None:
         """Load the model that the tag names now; if that cannot answer, the former one goes on."""
+        from modeler.service.predictor import load_predictor  # late: BentoML's parent process needs no numpy
+
         try:
             self.predictor = load_predictor(tag, arguments.max_rows)
             log.info("%s answers", self.predictor.tag)

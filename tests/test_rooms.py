@@ -123,3 +123,9 @@ def test_no_function_is_long_and_no_file_is():
                 lines = node.end_lineno - node.lineno + 1
                 assert lines <= 50, f"{path.name}: {node.name} has {lines} lines; name its parts"
     assert (ROOT / "pipeline.py").read_text().count("\n") <= 120
+
+
+def test_parent_process_of_the_service_imports_no_numpy():
+    script = "import sys, service; sys.exit('numpy' in sys.modules and 'service.py imports numpy')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
