@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
-from modeler.inside import forward_hangup, refuse_late_connections, service_class, stand_in_for_uv
+from modeler.inside import forward_hangup, make_app, refuse_late_connections, service_class, stand_in_for_uv
 from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
 from modeler.service.front import Front
@@ -42,8 +42,7 @@ class FrontedService(service_class()):
 
     def to_asgi(self, is_main: bool = True):
         metrics = Metrics(self.name, self.bento.tag.version if self.bento else "not available")
-        app = super().to_asgi(is_main)
-        return Front(app, bentoml.get_current_service, metrics, arguments.max_body, arguments.grace)
+        return Front(make_app(self), bentoml.get_current_service, metrics, arguments.max_body, arguments.grace)
 
 
 @bentoml.service(

@@ -27,6 +27,25 @@ def test_bentoml_service_can_be_a_class_of_ours():
     assert "is_main" in inspect.signature(service.to_asgi).parameters, "_bentoml_sdk.Service.to_asgi was changed"
 
 
+def test_bentoml_application_answers_as_ours_does():
+    import bentoml
+    from starlette.testclient import TestClient
+
+    @bentoml.service
+    class Made:
+        @bentoml.api
+        def answer(self, rows: list[dict]) -> dict:
+            return {}
+
+    with TestClient(inside.make_app(Made)) as ours:
+        assert isinstance(bentoml.get_current_service(), Made.inner), "BentoML keeps a service's instance elsewhere"
+    with TestClient(Made.to_asgi()) as theirs:
+        for path in ("/livez", "/healthz", "/schema.json", "/static_content/swagger-ui.css", "/static_content/none"):
+            answers = [client.get(path) for client in (ours, theirs)]
+            assert answers[0].content == answers[1].content, f"BentoML's {path} was changed"
+            assert answers[0].headers == answers[1].headers, f"BentoML's {path} was changed"
+
+
 def test_bentoml_models_create_takes_a_store(tmp_path):
     with inside.create_model("made:v1", {"a": "b"}, {}, tmp_path) as folder:
         (folder / "file").write_text("x")
