@@ -13,8 +13,7 @@ from modeler.commands.options import OK, REJECTED, Commands, print_result, run_c
 from modeler.commands.progress import Progress
 from modeler.commands.publish import build_champion, decide_candidate
 from modeler.commands.reproduce import reproduce
-from modeler.commands.retrain import EXAMPLES, HELP, WRITES, check_request, create_run, describe_result
-from modeler.commands.retrain import relate, retrain_options
+from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
 from modeler.commands.verify import verify
 
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parent
 EDA, TRAIN = NOTEBOOKS = ROOT / "notebooks" / "eda.ipynb", ROOT / "notebooks" / "train.ipynb"
 
 
-@click.group(cls=Commands, invoke_without_command=True, help=__doc__, epilog=EXAMPLES, context_settings=HELP)
+@click.group(cls=Commands, invoke_without_command=True, help=__doc__)
 @retrain_options
 @click.pass_context
 def command_line(context: click.Context, **options):

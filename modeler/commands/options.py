@@ -13,6 +13,17 @@ from modeler import ModelerError, UsageError, did_you_mean
 
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_NAME = "breast_cancer"
+EXAMPLES = """\b
+Examples:
+  python pipeline.py
+  python pipeline.py --data orders.csv --target churned --split-by customer
+  python pipeline.py -p estimator=gradient_boosting --min recall:malignant=0.95
+  python pipeline.py --containerize --json
+
+\b
+Exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by
+the gate, 130 interrupted; verify and reproduce: 0 the same, 1 different; rollback: 0 done, 1 not done, and the
+champion stays."""
 
 
 class Text(click.ParamType):
@@ -43,6 +54,10 @@ class Choice(click.Choice):
 
 class Commands(click.Group):
     """The retrain with its options, and the other commands beside it, which take none of these."""
+
+    def __init__(self, *arguments, **settings):
+        help_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        super().__init__(*arguments, context_settings=help_settings, epilog=EXAMPLES, **settings)
 
     def resolve_command(self, ctx, args):
         if args[0] not in self.commands:

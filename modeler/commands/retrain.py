@@ -17,18 +17,6 @@ NEEDS = {"eda.ipynb": ["data", "target", "split_by", "holdout", "out"], "train.i
 WRITES = {"eda.ipynb": ["contract.json"], "train.ipynb": ["model.onnx", "model.skops", "metrics.json"]}
 RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
 RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is lost"
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-EXAMPLES = """\b
-Examples:
-  python pipeline.py
-  python pipeline.py --data orders.csv --target churned --split-by customer
-  python pipeline.py -p estimator=gradient_boosting --min recall:malignant=0.95
-  python pipeline.py --containerize --json
-
-\b
-Exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by
-the gate, 130 interrupted; verify and reproduce: 0 the same, 1 different; rollback: 0 done, 1 not done, and the
-champion stays."""
 
 
 @dataclass(frozen=True)
