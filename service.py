@@ -9,7 +9,7 @@ from bentoml.images import Image
 from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
-from modeler import ModelerError
+from modeler import QUIET, ModelerError
 from modeler.inside import forward_hangup, make_app, refuse_late_connections, service_class, stand_in_for_uv
 from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
@@ -49,6 +49,7 @@ class FrontedService(service_class()):
     name=tag.partition(":")[0],
     image=Image(base_image=arguments.base_image, distro="").run(stand_in_for_uv()),  # without uv, compilers and git
     **describe_bento(tag),
+    envs=[{"name": name, "value": value} for name, value in QUIET.items()],
     service_class=FrontedService,
     workers=arguments.workers,
     metrics={"enabled": False},  # the front counts, under the same names

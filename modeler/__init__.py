@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 __version__ = "0.1.0"
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "ORT_DISABLE_TELEMETRY": "1"}  # what keeps libraries from telling of their use
 
 
 class ModelerError(Exception):

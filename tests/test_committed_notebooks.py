@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = ["eda.ipynb", "train.ipynb"]
 
 

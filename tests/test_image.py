@@ -14,6 +14,8 @@ from test_bento import invert_answers
 
 from modeler.ship.run import HARDENED
 
+pytestmark = pytest.mark.slow
+
 
 def docker(*words, check=True) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True)
@@ -116,6 +118,8 @@ def test_image_holds_nothing_that_it_does_not_need(image):
     )
     assert found == ""
     assert docker("image", "inspect", tag, "--format", "{{.Config.User}}") == "bentoml"
+    environment = json.loads(docker("image", "inspect", tag, "--format", "{{json .Config.Env}}"))
+    assert {"BENTOML_DO_NOT_TRACK=True", "ORT_DISABLE_TELEMETRY=1"} <= set(environment)
 
 
 @needs_engine

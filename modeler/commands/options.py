@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from modeler import ModelerError, UsageError, did_you_mean
+from modeler import QUIET, ModelerError, UsageError, did_you_mean
 
 OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_NAME = "breast_cancer"
@@ -78,7 +78,7 @@ def run_command(command: click.Command, arguments: Sequence[str]) -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
             signal.signal(ending, _interrupt)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of ONNX Runtime, here and in whatever we start
+    os.environ.update(QUIET)
     try:
         with command.make_context("pipeline.py", list(arguments)) as context:
             return command.invoke(context)

@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from modeler import QUIET
+
 PR_SET_PDEATHSIG = 1  # of Linux, prctl(2)
 SOCKET_PATH = 96  # bytes; the system takes 104 to 108 for the name of a socket file, which has a few more letters
 
@@ -51,6 +53,5 @@ def prepare_child() -> Callable[[], None]:
 
 
 def kernel_environment(hash_seed: int) -> dict[str, str]:
-    """The environment of a kernel: ours, with a hash seed, no bytecode written and ONNX Runtime's telemetry off."""
-    settings = {"PYTHONHASHSEED": str(hash_seed), "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
-    return os.environ | settings
+    """The environment of a kernel: ours, with a hash seed, without bytecode and telemetry."""
+    return os.environ | QUIET | {"PYTHONHASHSEED": str(hash_seed), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bentoml
 
-from modeler import ModelerError
+from modeler import QUIET, ModelerError
 from modeler.model.stored import store_home
 
 BENTOML = (sys.executable, "-m", "bentoml")
@@ -52,8 +52,8 @@ def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:
 
 def bentoml_environment() -> dict[str, str]:
     """Our environment with the store, without telemetry, and without bytecode, which would be written into the bento."""
-    quiet = {"BENTOML_DO_NOT_TRACK": "True", "ORT_DISABLE_TELEMETRY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return os.environ | quiet | {"BENTOML_HOME": str(store_home().absolute())}
+    settings = {"PYTHONDONTWRITEBYTECODE": "1", "BENTOML_HOME": str(store_home().absolute())}
+    return os.environ | QUIET | settings
 
 
 def run_docker(*words: str) -> subprocess.CompletedProcess:
