@@ -17,8 +17,6 @@ from conftest import ROOT, Project, Serving, make_project
 
 from modeler.ship.run import find_free_port
 
-pytestmark = pytest.mark.slow
-
 SOURCES = {"service.py", "bentofile.yaml"}
 
 

@@ -11,8 +11,6 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.slow
-
 NOTEBOOKS = ["eda.ipynb", "train.ipynb"]
 
 

@@ -118,7 +118,6 @@ print(hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest())
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient_boosting", "random_forest"])
 def test_graph_has_the_same_bytes_in_every_process(name, pytestconfig):
     def run(seed):

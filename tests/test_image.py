@@ -14,8 +14,6 @@ from test_bento import invert_answers
 
 from modeler.ship.run import HARDENED
 
-pytestmark = pytest.mark.slow
-
 
 def docker(*words, check=True) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True)

@@ -19,8 +19,6 @@ from modeler import ModelerError
 from modeler.runs.execute import Execution, execute_notebook, export_html
 from modeler.runs.replay import reproduce_notebooks
 
-pytestmark = pytest.mark.slow
-
 KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
 

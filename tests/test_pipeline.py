@@ -15,8 +15,6 @@ from sklearn.datasets import load_breast_cancer
 
 import modeler
 
-pytestmark = pytest.mark.slow
-
 PACKAGE = Path(modeler.__file__).parent
 FIELDS = [
     "run", "model", "candidate", "verdict", "reasons", "metrics", "champion_metrics", "notebooks", "bento", "image",

@@ -29,8 +29,6 @@ from modeler.runs.reproduce import (
 )
 from modeler.train.estimator import convert_pipeline, encode_table
 
-pytestmark = pytest.mark.slow
-
 MOVED_ON = "the project's has changed since; the one that the model carries was executed"
 
 

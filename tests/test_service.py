@@ -25,8 +25,6 @@ from modeler.data.tables import load_table
 from modeler.service.body import write_forms
 from modeler.service.openapi import PAGES
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def service(retrained, tmp_path_factory):

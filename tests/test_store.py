@@ -23,8 +23,6 @@ from modeler import ModelerError
 from modeler.model.stored import content_version
 from modeler.store.lock import check_writable
 from modeler.store.publish import publish_model
-
-pytestmark = pytest.mark.slow
 run = Path(sys.argv[1])
 try:
     check_writable()

@@ -20,8 +20,6 @@ from modeler.model.answers import SAME_ANSWER, describe_differences
 from modeler.model.contract import read_contract, write_json
 from modeler.train.estimator import answer_with_estimator, load_estimator
 
-pytestmark = pytest.mark.slow
-
 
 def write_penguins(folder) -> Path:
     load_penguins().to_csv(folder / "penguins.csv", index=False)
