@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from modeler.ship.run import find_free_port
 
@@ -227,6 +228,33 @@ def shipped(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
 
     folder, made = make_once(tmp_path_factory, worker_id, "shipped", ship)
     return Project(folder / "project"), made
+
+
+RENAMED = "Größe (µm) 🩺"
+
+
+@pytest.fixture(scope="session")
+def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
+    """A project whose champion, the default one, met a candidate of the same rows with `mean radius` renamed.
+
+    `refused` is what the pipeline printed, which held the candidate back, with its exit status and what the store held
+    then; `promoted` is what it printed with --allow-contract-change.
+    """
+
+    def rename(folder: Path) -> dict:
+        project = copy_of(retrained, folder)
+        bunch = load_breast_cancer(as_frame=True)
+        frame = bunch.data.rename(columns={"mean radius": RENAMED}).assign(diagnosis=bunch.target_names[bunch.target])
+        frame.to_csv(project.folder / "renamed.csv", index=False)
+        options = ["--data", "renamed.csv", "--target", "diagnosis", "--name", "breast_cancer", *QUICK]
+        refused, stored = project.retrain(*options), project.stored
+        promoted = project.retrain(*options, "--allow-contract-change", "--json")
+        assert promoted.returncode == 0, promoted.stderr
+        told = {"status": refused.returncode, "told": refused.stdout, "errors": refused.stderr, "stored": stored}
+        return {"refused": told, "promoted": json.loads(promoted.stdout)}
+
+    folder, made = make_once(tmp_path_factory, worker_id, "renamed", rename)
+    return Project(folder), made
 
 
 def pytest_sessionfinish(session):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import QUICK, ROOT, SECRET, Project, copy_of, read_only
+from conftest import QUICK, RENAMED, ROOT, SECRET, Project, copy_of, read_only
 from sklearn.datasets import load_breast_cancer
 
 import modeler
@@ -225,15 +225,24 @@ def test_store_that_cannot_be_written_is_found_before_a_kernel_starts(project):
 # --- what is planted in a notebook
 
 
-def test_random_print_fails_and_keeps_the_run(project):
+@pytest.fixture
+def small(project) -> list[str]:
+    """The options of a retrain on a small table, for faults that show on any: 200 rows of four columns."""
+    bunch = load_breast_cancer(as_frame=True)
+    frame = bunch.data.iloc[:200, :4].assign(diagnosis=bunch.target_names[bunch.target[:200]])
+    frame.to_csv(project.folder / "small.csv", index=False)
+    return ["--data", "small.csv", "--target", "diagnosis", *QUICK]
+
+
+def test_random_print_fails_and_keeps_the_run(project, small):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: source + "\nprint(np.random.rand())")
-    told = refused(project.retrain(*QUICK), 1)
+    told = refused(project.retrain(*small), 1)
     assert "eda.ipynb is not reproducible: cell [7] gave another output the second time" in told
     assert (project.runs[0] / "reproduce" / "eda" / "eda.ipynb").exists()
     assert project.stored == []
 
 
-def test_unseeded_fit_that_no_output_shows_fails(project):
+def test_unseeded_fit_that_no_output_shows_fails(project, small):
     """A last fit on data with a millionth of noise: everything was shown before it, and only the graph's bytes tell."""
     project.edit_cell(
         "train.ipynb",
@@ -244,14 +253,14 @@ def test_unseeded_fit_that_no_output_shows_fails(project):
             "model = convert_pipeline(pipeline, X_train)\n" + source
         ),
     )
-    told = refused(project.retrain(*QUICK), 1)
+    told = refused(project.retrain(*small), 1)
     assert (
         "train.ipynb is not reproducible: model.onnx differed the second time, though every output was the same" in told
     )
     assert project.stored == []
 
 
-def test_scaler_outside_the_pipeline_is_rejected(project):
+def test_scaler_outside_the_pipeline_is_rejected(project, small):
     """The article's own fault: the notebook scales, the service does not, and every cell is content."""
 
     def scale(source):
@@ -267,7 +276,7 @@ def test_scaler_outside_the_pipeline_is_rejected(project):
         "answers = graph.answer(",
         lambda source: source.replace("raw_records(table.frame[heldout])", "raw_records(X_test)"),
     )
-    done = project.retrain("--json", *QUICK)
+    done = project.retrain("--json", *small)
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout)
     assert (result["verdict"], result["model"]) == ("rejected", None)
@@ -302,19 +311,11 @@ def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended
     assert [line.partition("): ")[2] for line in failed] == verdict["reasons"]
 
 
-def test_renamed_column_is_refused_by_name_then_allowed(defended):
-    project, champion = defended
-    bunch = load_breast_cancer(as_frame=True)
-    frame = bunch.data.rename(columns={"mean radius": "radius"}).assign(diagnosis=bunch.target_names[bunch.target])
-    frame.to_csv(project.folder / "renamed.csv", index=False)
-    options = ["--data", "renamed.csv", "--target", "diagnosis", "--name", "breast_cancer", *QUICK]
-    done = project.retrain(*options)
-    assert done.returncode == 3, done.stderr
-    assert "'mean radius' is gone and 'radius' is new: renamed?" in done.stdout
-    assert f"champion   {champion}" in done.stdout and project.stored == [champion]
-    done = project.retrain(*options, "--allow-contract-change", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+def test_renamed_column_is_refused_by_name_then_allowed(renamed, retrained):
+    project, champion, refusal, result = renamed[0], retrained[1]["model"], renamed[1]["refused"], renamed[1]["promoted"]
+    assert refusal["status"] == 3, refusal["errors"]
+    assert f"'mean radius' is gone and '{RENAMED}' is new: renamed?" in refusal["told"]
+    assert f"champion   {champion}" in refusal["told"] and refusal["stored"] == [champion]
     assert (result["verdict"], result["champion_metrics"]) == ("promoted", None)
     assert project.stored == sorted([champion, result["model"]])
     checks = json.loads((project.runs[1] / "verdict.json").read_text())["checks"]
@@ -325,9 +326,9 @@ def test_renamed_column_is_refused_by_name_then_allowed(defended):
     )
 
 
-def test_failing_cell_is_named_and_the_notebook_kept(project):
+def test_failing_cell_is_named_and_the_notebook_kept(project, small):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: "nothing_of_that_name")
-    told = refused(project.retrain(), 1)
+    told = refused(project.retrain(*small), 1)
     assert "eda.ipynb, cell [7] of 23, failed:" in told
     assert "NameError: name 'nothing_of_that_name' is not defined" in told
     assert (project.runs[0] / "eda.ipynb").exists() and project.stored == []

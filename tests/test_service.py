@@ -17,7 +17,7 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
-from conftest import QUICK, Serving, alter, copy_of, read_examples
+from conftest import RENAMED, Serving, alter, copy_of, read_examples
 from sklearn.datasets import load_breast_cancer
 
 from modeler.data.rows import split_rows
@@ -556,19 +556,16 @@ def test_request_id_of_the_caller_or_a_new_one_comes_back(service, given, kept):
 # Whether it starts, and how it ends
 
 
-def test_renamed_column_is_followed_by_api_documents_examples_and_errors(project, tmp_path):
-    table = load_table("breast_cancer").frame.rename(columns={"mean radius": "Größe (µm) 🩺"})
-    table.to_csv(project.folder / "cells.csv", index=False)
-    done = project.retrain("--data", "cells.csv", "--target", "diagnosis", *QUICK)
-    assert done.returncode == 0, done.stderr
-    with Serving(project, tmp_path / "log", "model=cells") as serving:
+def test_renamed_column_is_followed_by_api_documents_examples_and_errors(renamed, tmp_path):
+    project, before = renamed[0], load_table("breast_cancer").frame
+    with Serving(project, tmp_path / "log") as serving:
         document = json.loads(serving.ask("/docs.json")[2])
-        assert "Größe (µm) 🩺" in document["components"]["schemas"]["Row"]["properties"]
+        assert RENAMED in document["components"]["schemas"]["Row"]["properties"]
         examples = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
         example = examples["one record"]["value"]
-        assert example["Größe (µm) 🩺"] == table["Größe (µm) 🩺"][0] and serving.predict(example)[0] == 200
+        assert example[RENAMED] == before["mean radius"][0] and serving.predict(example)[0] == 200
         _, answer = serving.predict(example | {"Größe (µm)": 1})
-        assert answer["detail"][0]["message"] == "unknown column (did you mean 'Größe (µm) 🩺'?)"
+        assert answer["detail"][0]["message"] == f"unknown column (did you mean '{RENAMED}'?)"
         done = project.retrain("verify", "--url", serving.url)
         assert done.returncode == 0 and "32 golden rows" in done.stdout, done.stderr
 
