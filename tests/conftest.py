@@ -257,6 +257,30 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
     return Project(folder), made
 
 
+SHARED_SLOWLY = {"shipped", "renamed"}  # what takes a build or retrains of their own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests of what is slowly made, and let both workers begin with slow tests, of which only one needs what is shared.
+
+    xdist gives each of two workers one half of the tests, in order, and to the first who ends a part of what the other has left.
+    """
+    for item in items:
+        if SHARED_SLOWLY & set(item.fixturenames):
+            item.add_marker("slow")
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    needing = [item for item in slow if {"retrained", *SHARED_SLOWLY} & set(item.fixturenames)]
+    alone = [item for item in slow if item not in needing]
+    needing.sort(key=lambda item: "shipped" not in item.fixturenames)
+    readers = [item for item in fast if "retrained" in item.fixturenames]
+    others = [item for item in fast if item not in readers]
+    rest = readers + others
+    half = max(0, len(items) // 2 - len(needing))
+    items[:] = needing + rest[:half] + alone + rest[half:]
+
+
 def pytest_sessionfinish(session):
     """Take the shared image away, once all workers have ended."""
     if not hasattr(session.config, "workerinput") and hasattr(session.config, "_tmp_path_factory"):

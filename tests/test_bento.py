@@ -165,6 +165,7 @@ def list_content(path) -> dict[str, bytes]:
     return {str(part.relative_to(path.parent)): part.read_bytes() for part in files}
 
 
+@pytest.mark.slow
 def test_workflow_exports_a_champion_that_can_be_imported(retrained, tmp_path):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "model.yml").read_text())
     steps = "\n".join(step.get("run", "") for step in workflow["jobs"]["retrain"]["steps"])
@@ -179,6 +180,7 @@ def test_workflow_exports_a_champion_that_can_be_imported(retrained, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -193,6 +195,7 @@ def test_nothing_to_build_or_to_verify_is_one_sentence(project, words, sentence)
     assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_folder_that_bentoml_refuses_is_named(retrained, tmp_path):
     hidden = make_project(retrained, tmp_path / ".hidden")
     build = "import sys; from pathlib import Path; from modeler.ship.build import build_bento; build_bento(Path.cwd(), 'breast_cancer')"

@@ -18,6 +18,7 @@ def code_cells(name):
     return [cell for cell in nbformat.read(ROOT / "notebooks" / name, 4).cells if cell.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_notebooks_run_again_in_order_with_every_output_the_same(tmp_path):
     """As in a fresh clone: nothing but the two notebooks, eda before train."""
     for name in NOTEBOOKS:
@@ -34,6 +35,7 @@ def test_notebooks_run_again_in_order_with_every_output_the_same(tmp_path):
     assert written == {"contract.json", "metrics.json", "model.onnx", "model.skops"}
 
 
+@pytest.mark.slow
 def test_train_without_a_contract_says_to_run_eda_first(tmp_path):
     shutil.copy(ROOT / "notebooks" / "train.ipynb", tmp_path)
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", "train.ipynb"]

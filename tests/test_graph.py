@@ -118,6 +118,7 @@ print(hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient_boosting", "random_forest"])
 def test_graph_has_the_same_bytes_in_every_process(name, pytestconfig):
     def run(seed):
@@ -157,6 +158,7 @@ def test_answer_that_is_no_number_is_refused(output):
         decode_answers(np.array(output), TWO)
 
 
+@pytest.mark.slow
 def test_runtime_writes_down_and_sends_nothing_about_its_use(tmp_path):
     pipeline, X, _ = fit(make_table("two"), CLASSIFIERS["logistic_regression"])
     (tmp_path / "model.onnx").write_bytes(convert_pipeline(pipeline, X))

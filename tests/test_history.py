@@ -252,6 +252,7 @@ def test_run_whose_model_could_not_be_stored_has_no_verdict(versions, small_runs
 # The commands
 
 
+@pytest.mark.slow
 def test_rollback_and_history_as_they_are_typed(two_versions):
     project, older, newer = two_versions
     done = project.retrain("rollback")

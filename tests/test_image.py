@@ -179,12 +179,14 @@ def test_pipeline_builds_the_image_and_proves_it(shipped):
     assert labels["model"] == result["model"] and set(labels) == {"model", "run", "data", "commit"}
 
 
+@pytest.mark.slow
 @needs_engine
 def test_image_that_is_not_there_is_named(retrained):
     done = retrained[0].retrain("verify", "--image", "nothing_here:1")
     assert done.returncode == 1 and "the image nothing_here:1 does not run: " in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["verify", "--image", "breast_cancer:1"], ["--containerize"]])
 def test_without_an_engine_one_sentence_says_what_to_install(project, words):
     environment = project.environment | {"DOCKER_HOST": "unix:///nowhere/docker.sock"}

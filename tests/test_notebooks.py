@@ -110,6 +110,7 @@ def test_file_that_a_notebook_must_write_is_missed(execute):
         execute("print(1)", writes=["model.onnx"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
@@ -139,16 +140,19 @@ def test_chance_is_refused_wherever_it_shows(execute, source, sentence):
     assert (execution.path.parent / "reproduce" / "made" / "made.ipynb").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tags", "marked"), [(["nbval-skip"], ""), ([], "# NBVAL_SKIP\n")])
 def test_skipped_cell_is_refused(execute, tags, marked):
     with pytest.raises(ModelerError, match=r"made.ipynb is not reproducible: cell \[3\] was skipped"):
         reproduce(execute(f"{marked}print(1)", tags=tags))
 
 
+@pytest.mark.slow
 def test_cell_that_ignores_its_output_is_not_counted_as_compared(execute):
     assert reproduce(execute("import random; print(random.random())", "print(1)", tags=["nbval-ignore-output"])) == [2]
 
 
+@pytest.mark.slow
 def test_notebook_with_nothing_to_compare_is_refused(execute):
     execution = execute("print(1)")
     notebook = nbformat.read(execution.path, 4)
@@ -161,6 +165,7 @@ def test_notebook_with_nothing_to_compare_is_refused(execute):
         reproduce(execution)
 
 
+@pytest.mark.slow
 def test_hanging_second_execution_is_stopped(execute):
     source = "import os, time; time.sleep(60 * int(os.environ['PYTHONHASHSEED']))"
     execution = execute(source)
@@ -200,6 +205,7 @@ def skip_cell(cell):
     cell.metadata.tags = ["nbval-skip"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -215,6 +221,7 @@ def test_tampered_notebook_is_refused(executed_eda, change, sentence):
         reproduce(executed_eda)
 
 
+@pytest.mark.slow
 def test_untampered_notebook_is_proven_and_a_changed_contract_is_not(executed_eda):
     notebook = nbformat.read(executed_eda.path, 4)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
@@ -244,6 +251,7 @@ reproduce_notebooks([execution], run, say)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["made.ipynb 2 3", "made.ipynb again 2 3"])
 def test_end_leaves_no_kernel(tmp_path, moment, sent):
@@ -279,6 +287,7 @@ def test_kernels_inherit_the_environment_but_not_the_hash_seed(execute, monkeypa
     assert "yes 0 1 True" in execution.path.read_text()
 
 
+@pytest.mark.slow
 def test_kernel_is_this_python_whatever_is_installed_as_python3(execute, tmp_path, monkeypatch):
     spec = tmp_path / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
@@ -289,6 +298,7 @@ def test_kernel_is_this_python_whatever_is_installed_as_python3(execute, tmp_pat
     assert reproduce(execution) == [3]
 
 
+@pytest.mark.slow
 def test_kernels_are_reached_by_socket_files_that_are_gone_afterwards(execute, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", folder := tempfile.mkdtemp())
     monkeypatch.setenv("TMPDIR", folder)
@@ -304,6 +314,7 @@ def test_kernels_are_reached_by_socket_files_that_are_gone_afterwards(execute, m
     assert os.listdir(folder) == []
 
 
+@pytest.mark.slow
 def test_kernel_that_has_not_begun_ends_with_a_killed_parent(tmp_path):
     """At any moment: a kernel looks for its parent only once it has started."""
     notebook = write_notebook(tmp_path / "made.ipynb", "import time; time.sleep(60)")

@@ -90,6 +90,7 @@ def test_no_secret_of_the_environment_is_in_the_run(retrained):
         assert SECRET.encode() not in read_whole(path), path
 
 
+@pytest.mark.slow
 def test_second_folder_and_process_arrive_at_the_same_version(retrained, shipped):
     (second, made), result = shipped, retrained[1]
     again = made["result"]
@@ -187,6 +188,7 @@ def test_refusal_is_one_json_object_where_json_was_asked_for(project, options, s
     assert list(json.loads(done.stdout)) == ["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["-p", "seed=x", "--json"], ["verify", "nothing"]])
 def test_output_that_nobody_reads_leaves_the_exit_status(project, options):
     expected = project.retrain(*options).returncode
@@ -234,6 +236,7 @@ def small(project) -> list[str]:
     return ["--data", "small.csv", "--target", "diagnosis", *QUICK]
 
 
+@pytest.mark.slow
 def test_random_print_fails_and_keeps_the_run(project, small):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: source + "\nprint(np.random.rand())")
     told = refused(project.retrain(*small), 1)
@@ -242,6 +245,7 @@ def test_random_print_fails_and_keeps_the_run(project, small):
     assert project.stored == []
 
 
+@pytest.mark.slow
 def test_unseeded_fit_that_no_output_shows_fails(project, small):
     """A last fit on data with a millionth of noise: everything was shown before it, and only the graph's bytes tell."""
     project.edit_cell(
@@ -260,6 +264,7 @@ def test_unseeded_fit_that_no_output_shows_fails(project, small):
     assert project.stored == []
 
 
+@pytest.mark.slow
 def test_scaler_outside_the_pipeline_is_rejected(project, small):
     """The article's own fault: the notebook scales, the service does not, and every cell is content."""
 
@@ -293,6 +298,7 @@ def defended(retrained, tmp_path) -> tuple[Project, str]:
     return copy_of(retrained, tmp_path), retrained[1]["model"]
 
 
+@pytest.mark.slow
 def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended):
     project, champion = defended
     done = project.retrain("-p", "n_estimators=1", "--min", "recall:malignant=0.999", "--min", "accuracy=0.5")
@@ -311,6 +317,7 @@ def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended
     assert [line.partition("): ")[2] for line in failed] == verdict["reasons"]
 
 
+@pytest.mark.slow
 def test_renamed_column_is_refused_by_name_then_allowed(renamed, retrained):
     project, champion, refusal, result = renamed[0], retrained[1]["model"], renamed[1]["refused"], renamed[1]["promoted"]
     assert refusal["status"] == 3, refusal["errors"]
@@ -326,6 +333,7 @@ def test_renamed_column_is_refused_by_name_then_allowed(renamed, retrained):
     )
 
 
+@pytest.mark.slow
 def test_failing_cell_is_named_and_the_notebook_kept(project, small):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: "nothing_of_that_name")
     told = refused(project.retrain(*small), 1)
@@ -337,6 +345,7 @@ def test_failing_cell_is_named_and_the_notebook_kept(project, small):
 # --- own data, and interruptions
 
 
+@pytest.mark.slow
 def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
     bunch = load_breast_cancer(as_frame=True)
     frame = bunch.data.iloc[:, :4].assign(outcome=bunch.target, patient=lambda table: table.index // 2)
@@ -360,6 +369,7 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project):
     assert json.loads((stored / "provenance.json").read_text())["parameters"]["eda.ipynb"]["data"] == "Own data.csv"
 
 
+@pytest.mark.slow
 def test_table_of_texts_alone_is_trained_from_a_checkout_that_is_read_only(project):
     rows = [
         f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 and i > 9 else 'no'}\n"
@@ -377,6 +387,7 @@ def test_table_of_texts_alone_is_trained_from_a_checkout_that_is_read_only(proje
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_regression_is_recognised_and_scored(project):
     done = project.retrain("--target", "mean area", "--json", "--name", "area", "--min", "r2=0.9", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -385,6 +396,7 @@ def test_regression_is_recognised_and_scored(project):
     assert project.retrain("verify", "area").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_stops_everything_and_stores_nothing(project, sent):
     status, told, family = project.interrupt(*QUICK, sent=sent)

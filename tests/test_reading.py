@@ -154,6 +154,7 @@ def test_format_that_does_not_fit_is_refused(tmp_path, told, sentence):
         read(tmp_path / "t.csv", "name,y\nÄ,a\nb,b\n", **told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["huge.csv", "huge.parquet"])
 def test_file_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, name):
     if name.endswith(".csv"):

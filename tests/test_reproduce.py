@@ -67,6 +67,7 @@ def list_project(project):
 # --- whole reproductions
 
 
+@pytest.mark.slow
 def test_same_hash_from_another_folder_while_notebook_and_package_moved_on(stored):
     project, model = stored
     project.edit_cell("train.ipynb", "_ = pipeline.fit(", lambda source: "raise SystemExit('not the recorded one')")
@@ -84,6 +85,7 @@ def test_same_hash_from_another_folder_while_notebook_and_package_moved_on(store
     assert list_files(project.store) == before
 
 
+@pytest.mark.slow
 def test_other_data_and_parameters_give_a_named_difference(stored):
     """The recorded data are a file here, with the same rows, which then loses some of them, and then is gone."""
     project, model = stored
@@ -121,6 +123,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     assert f"pipeline.py: {file}, which {model.tag} was trained on, is gone; it had 569 rows, 31 columns" in done.stderr
 
 
+@pytest.mark.slow
 def test_failing_cell_is_told_with_what_differs(stored):
     project, model = stored
 
@@ -137,6 +140,7 @@ def test_failing_cell_is_told_with_what_differs(stored):
     assert "\n  cause          not in what was recorded: data, parameters, packages" in told
 
 
+@pytest.mark.slow
 def test_interrupt_ends_the_kernel(stored):
     project, model = stored
     status, told, family = project.interrupt("reproduce", model.tag, sent=signal.SIGTERM)

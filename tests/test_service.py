@@ -357,6 +357,7 @@ def test_what_is_no_http_is_answered_in_the_same_shape(service, sent):
     assert line["status"] == 400 and line["model"].startswith("breast_cancer:")
 
 
+@pytest.mark.slow
 def test_large_requests_beside_small_ones_change_none(service, golden, row):
     large = json.dumps(write_forms([{name: round(value, 1) for name, value in row.items()}] * 8000)["columns"]).encode()
     wrong = json.dumps([{f"x{n}": n for n in range(100_000)}]).encode()
@@ -400,6 +401,7 @@ positive_data_acceptance.enabled = false
 """
 
 
+@pytest.mark.slow
 def test_no_request_made_from_the_openapi_document_is_answered_with_a_5xx(service, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     run = "import sys; from schemathesis.cli import schemathesis as main; main(['run', sys.argv[1], '--no-color'])"
@@ -505,6 +507,7 @@ def test_metrics_count_predictions_by_label_and_warnings_by_kind(service, retrai
     assert grown(requests.format(200, whose)) == 2 and grown(requests.format(400, whose)) == 1
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_all_workers_of_this_server_alone(retrained, row, tmp_path):
     with Serving(retrained[0], tmp_path / "log", "workers=2") as serving:
         with Serving(retrained[0], tmp_path / "other"):
@@ -556,6 +559,7 @@ def test_request_id_of_the_caller_or_a_new_one_comes_back(service, given, kept):
 # Whether it starts, and how it ends
 
 
+@pytest.mark.slow
 def test_renamed_column_is_followed_by_api_documents_examples_and_errors(renamed, tmp_path):
     project, before = renamed[0], load_table("breast_cancer").frame
     with Serving(project, tmp_path / "log") as serving:
@@ -594,6 +598,7 @@ def remove_golden(model):
     (model / "golden.json").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -637,6 +642,7 @@ def test_service_that_cannot_start_says_why_and_ends(project, arguments, sentenc
     assert done.returncode == 1 and re.search(sentence, done.stderr) and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, workers):
     body = json.dumps(row).encode()
@@ -681,6 +687,7 @@ def await_refusal(serving):
     pytest.fail("new connections were made for 8 seconds after SIGTERM")
 
 
+@pytest.mark.slow
 def test_sigterm_waits_no_longer_than_the_grace(retrained, tmp_path):
     with Serving(retrained[0], tmp_path / "log", "grace=1") as serving:
         begun = socket.create_connection(("127.0.0.1", serving.port), timeout=30)
@@ -726,6 +733,7 @@ def ask_on_and_on(serving, body, keeps, answered, failed, ended):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, tmp_path):
     project, first = copy_of(retrained, tmp_path), retrained[1]["model"]
     run, second = alter(Path(shutil.copytree(retrained[1]["run"], tmp_path / "run")), "breast_cancer")
@@ -781,6 +789,7 @@ def test_verify_replays_the_golden_rows_at_a_service(service, retrained):
     assert done.stdout.endswith("golden rows as the estimator did, singly and as a batch, in every form of a request\n")
 
 
+@pytest.mark.slow
 def test_verify_finds_a_service_that_answers_otherwise(retrained, golden, tmp_path):
     impostor = copy_of(retrained, tmp_path)
     source = (impostor.folder / "service.py").read_text()
@@ -800,6 +809,7 @@ def test_verify_takes_golden_rows_from_the_local_store_alone(service, project):
     assert done.returncode == 1 and "there is no model breast_cancer:" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "predictions", "sentence"),
     [

@@ -173,15 +173,18 @@ def fault(home, words, *before):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_store_is_whole_after_each_of_120_kills(home, small_runs):
     fault(home, ["kills", *small_runs])
     assert find_champion("made").version in list_models(home)
 
 
+@pytest.mark.slow
 def test_two_writers_and_two_readers_hinder_each_other_never(home, small_runs):
     fault(home, ["competition", *small_runs])
 
 
+@pytest.mark.slow
 def test_disk_that_is_full_at_any_step_changes_nothing_or_all(small_runs, tmp_path):
     home = tmp_path / "bentoml"
     home.mkdir()

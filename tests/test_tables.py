@@ -52,6 +52,7 @@ def write_diabetes(folder) -> Path:
     return folder / "diabetes.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "target", "estimator", "said"),
     [
@@ -83,6 +84,7 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
         assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
 
 
+@pytest.mark.slow
 def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project):
     (columns,) = read_examples("docs/own-data.md", "python")
     estimator, plot = read_examples("docs/notebooks.md", "python")
