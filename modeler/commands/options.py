@@ -98,7 +98,7 @@ def run_command(command: click.Command, arguments: Sequence[str]) -> int:
 
 
 def print_result(result: object) -> None:
-    """Print a text, or anything else as JSON; where nobody reads it any more, the exit status still says what came about."""
+    """Print a text, or anything else as JSON. If nobody reads it any more, the exit status still tells the outcome."""
     try:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, ensure_ascii=False), flush=True)
     except OSError:

@@ -19,10 +19,10 @@ class Outcome:
 
 
 def decide_candidate(run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress) -> Outcome:
-    """Judge a run's candidate and, where it passes, make it the champion; note what came about.
+    """Judge a run's candidate and, where it passes, make it the champion; note the outcome.
 
-    Where another retrain was quicker, the candidate is judged again against the new champion, under the store's lock. The
-    verdict is written when it holds: a run that was ended before has none.
+    If another retrain was quicker, the candidate is judged again against the new champion, under the store's lock. The
+    verdict is written last, so a run that was killed has none.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
 
 
 def build_champion(project: Path, name: str, containerize: bool, progress) -> tuple[str, str | None]:
-    """Build the champion's bento, and its image where that is asked for; the golden rows are replayed in each."""
+    """Build the champion's bento, and its image if `containerize`, and replay the golden rows in each."""
     from modeler.ship.build import build_bento, build_image
     from modeler.ship.run import run_image, serve_bento
 
@@ -86,7 +86,7 @@ def build_champion(project: Path, name: str, containerize: bool, progress) -> tu
 
 
 def _prove(running, what: str) -> None:
-    """Replay the golden rows at what is running, and fail where an answer differs."""
+    """Replay the golden rows at a running service, and fail if an answer differs."""
     from modeler.ship.remote import replay_at_service
 
     with running as url:

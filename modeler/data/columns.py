@@ -10,9 +10,9 @@ from modeler import ModelerError
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_CATEGORIES = 0.5  # distinct texts per row from which a text column is identifier-like
-MOST_CLASSES = 20  # distinct whole numbers up to which a numeric target is a set of classes
-MOST_WORDS = 5  # words in the middle text of a column from which it is free text
+MOST_CATEGORIES = 0.5  # distinct texts per row; a text column with more is identifier-like
+MOST_CLASSES = 20  # distinct whole numbers; a numeric target with more is a regression
+MOST_WORDS = 5  # words in the middle text of a column; a column with as many is free text
 DATE = r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?"  # 2024-01-31, 31.01.2024, 1/31/24
 
 
@@ -52,7 +52,7 @@ def tell_task(target: "pd.Series", told: str = "auto") -> tuple[str, str]:
 def describe_leak(column: "pd.Series", target: "pd.Series") -> str | None:
     """How a column tells the target in every row: by the same values, by others, or in another unit; None if it does not.
 
-    Other values are meant where each of them stands for one of the target's, which has two rows of each or more.
+    "Other values" means that each stands for one of the target's values, and the target has two rows or more of each.
     """
     if column.equals(target):
         return f"is the target {target.name!r} once more"

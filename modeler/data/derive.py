@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from modeler.data.tables import Table
 
-NEARLY_EMPTY = 0.95  # share of missing training values from which a column is dropped
-THRESHOLD = 0.5  # probability from which the positive class is answered until train.ipynb says otherwise
+NEARLY_EMPTY = 0.95  # share of missing training values; a column with as many is dropped
+THRESHOLD = 0.5  # probability that answers the positive class, until train.ipynb says otherwise
 
 
 def derive_contract(
@@ -36,7 +36,7 @@ def derive_contract(
     """Derive the contract of a table.
 
     Whether null is allowed is read from all rows; everything else from the training rows alone. `holdout` and `split_by` are
-    noted, so that train.ipynb and the gate deal the rows alike. A ModelerError says where the target has one class only,
+    noted, so that train.ipynb and the gate deal the rows alike. A ModelerError says if the target has one class only,
     `positive` is none of its classes, or no column is left.
 
     Parameters

@@ -1,4 +1,4 @@
-"""How a .csv file is written: encoding, separator and decimals, told from the file, said, or asked for."""
+"""How a .csv file is written: its encoding, separator and decimals, found in the file or told by the user."""
 
 import codecs
 import csv
@@ -21,7 +21,7 @@ WITH_POINT = r"^[+-]?([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d+)?$"
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How a .csv file is written, each told from the file where it is "auto".
+    """How a .csv file is written; "auto" finds it in the file.
 
     `separator` is one of comma, semicolon, tab and pipe, `decimal` point or comma, `encoding` a name that Python knows.
     """
@@ -32,7 +32,7 @@ class CsvFormat:
 
     @classmethod
     def from_parameters(cls, told: Mapping) -> "CsvFormat":
-        """What the parameters of a notebook say; what they leave out is told from the file."""
+        """What the parameters of a notebook say; what they leave out is found in the file."""
         return cls(*(told.get(field.name, "auto") for field in fields(cls)))
 
 

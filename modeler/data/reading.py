@@ -27,9 +27,9 @@ from modeler.data.dialect import (
 # A retrain's peak memory in bytes: its own, and for each byte of a .csv file, or of a Parquet file's cells at 8 bytes each,
 # 10.5 more (benchmarks/scale.py: 1.3 GB for a file of 0.025 GB, 3.6 GB for one of 0.25 GB).
 OWN_NEED, BYTE_NEED = 1_050_000_000, 10.5
-SAMPLE = 1 << 18  # bytes from which separator and encoding are told
+SAMPLE = 1 << 18  # bytes in which to look for separator and encoding
 BLOCK = 1 << 25  # bytes; the longest row a file may have
-NOTED = 0.9  # share of numbers from which a text among them is worth a word
+NOTED = 0.9  # share of numbers in a column of texts that is worth a note
 # What pandas.read_csv takes for a missing value.
 MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
            "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]  # fmt: skip
@@ -43,7 +43,7 @@ FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel 
 def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
     """Read a .csv file whole, as texts first, so that its first rows alone decide nothing.
 
-    Returns the table, and a sentence for everything that was assumed of the file. A ModelerError says where the file is not
+    Returns the table, and a sentence for everything that was assumed of the file. A ModelerError says if the file is not
     what its ending says, does not fit into memory, or has two readings; then it names the parameter that settles it.
     """
     _check_memory(path, path.stat().st_size)
@@ -196,7 +196,7 @@ def _refuse_repeated(path: Path, names: list[str]) -> None:
 
 
 def _convert(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whole numbers, numbers or booleans where every value is one, else the texts.
+    """Whole numbers, numbers or booleans if every value is one, else the texts.
 
     A leading zero, as in a postal code, says that these are no numbers.
     """
@@ -224,7 +224,7 @@ def _cast_number(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _convert_local(raw: pa.ChunkedArray, column: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
-    """Numbers where every value is one once the thousands are closed up and the decimals stand after a point."""
+    """Numbers, if every value is one after thousands separators are removed and decimals put after a point."""
     pattern, thousands = (WITH_COMMA, ".") if decimal == "comma" else (WITH_POINT, ",")
     is_text, is_float = pa.types.is_string(column.type), pa.types.is_floating(column.type)
     may_differ = (is_text and holds_text(raw, ",")) or (

@@ -39,7 +39,7 @@ def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.nd
 
 
 def check_split(table: Table, heldout: np.ndarray) -> None:
-    """Raise a ModelerError where a class, or the whole table, has too few rows to be trained on and judged.
+    """Raise a ModelerError if a class, or the whole table, has too few rows to train on and to judge.
 
     Cross-validation in train.ipynb has five folds, so every class needs `TRAINED` training rows, and one held out.
     """

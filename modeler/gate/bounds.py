@@ -1,4 +1,4 @@
-"""Floors and ceilings of metrics: which there are, how they are given, and whether they are kept."""
+"""Floors and ceilings of metrics: which exist, how to write them, and whether a candidate keeps them."""
 
 from collections.abc import Sequence
 

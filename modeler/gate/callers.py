@@ -1,4 +1,4 @@
-"""Whose callers would break: what the champion's callers do or rely on that the candidate refuses."""
+"""Callers: what the champion's callers do or rely on that the candidate would break."""
 
 import difflib
 import json

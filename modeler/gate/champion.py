@@ -14,7 +14,7 @@ from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, check_content
 from modeler.train.metrics import PRIMARY, measure_interval, resample_primary, score_answers
 
-MARGIN = 0.01  # of the primary metric, by which a candidate is clearly worse than the champion
+MARGIN = 0.01  # of the primary metric; a candidate that loses more is clearly worse than the champion
 FEWEST, FEWEST_OF_CLASS = 10, 5  # rows of a comparison; 5 rows are the fewest with over 40 resamples: C(9, 5) = 126
 
 
@@ -131,7 +131,7 @@ def _list_dealt(contract: dict, split_by: str | None) -> list[tuple[str, bool]]:
 
 
 def _check_enough(truth: list, target: dict, basis: str) -> None:
-    """Raise a ModelerError where a bootstrap of so few rows would say nothing."""
+    """Raise a ModelerError if the rows are too few for a bootstrap to say anything."""
     todo = (
         "bring more rows, keep holdout and --split-by as the champion had them, or store the model under another --name"
     )

@@ -25,8 +25,8 @@ from modeler.train.metrics import score_answers
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate found: its checks, the candidate's metrics on the hold-out where they could be computed, and the
-    champion's on the rows they were compared on, where it answered them."""
+    """What the gate found: its checks, the candidate's metrics on the hold-out, and the champion's on the rows of their
+    comparison; no metrics where they could not be computed."""
 
     checks: list[Check]
     metrics: dict[str, float | None]

@@ -37,8 +37,9 @@ def localize_kernels(manager: type) -> type:
 def prepare_child() -> Callable[[], None]:
     """What a child process calls first, so that it ends when we do, and can be interrupted.
 
-    A kernel looks for its parent by itself, but not before it has started, and in vain where orphans get another parent
-    than process 1. Linux alone can send a signal at once. A shell's background job ignores SIGINT, which its children inherit.
+    A kernel looks for its parent, but only once it has started, and it misses the parent's end on systems that give
+    orphans to another process than 1. Linux can send a signal instead. A shell's background job ignores SIGINT, and its
+    children inherit that.
     """
     libc, parent = ctypes.CDLL(None), os.getpid()
 

@@ -1,4 +1,4 @@
-"""A pytest plugin for nbval: plots are compared too, kernels reached by socket files, every cell told as it ends."""
+"""A pytest plugin for nbval: it compares plots too, reaches kernels by socket files, and reports every cell as it ends."""
 
 import json
 

@@ -1,6 +1,6 @@
 """The parameters of the notebooks: read from the cell tagged `parameters`, and checked before any kernel starts.
 
-A parameter is one line, `name: type = literal  # unit or effect`. Its comment may set limits, which are held to:
+A parameter is one line, `name: type = literal  # unit or effect`. Its comment may set limits, and values are held to them:
 `one of a, b, c`, `from 0.05 to 0.5` or `at least 1`.
 """
 

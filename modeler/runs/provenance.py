@@ -76,7 +76,7 @@ def find_version(package: str) -> str | None:
 
 
 def find_notebook(path: Path, sha256: str, git: dict | None) -> str | None:
-    """The text of a notebook as it stood when it had a hash: today's file, or that of the commit; None where neither has."""
+    """The text of the notebook with this hash: today's file, or the commit's; None if neither has it."""
     candidates = [path.read_bytes()] if path.exists() else []
     if git and re.fullmatch("[0-9a-f]+", git["commit"]):
         try:

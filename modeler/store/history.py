@@ -1,4 +1,4 @@
-"""What became of the candidates of one name: every promotion, rejection and rollback, one line of JSON each.
+"""The history of one name: every promotion, rejection and rollback, one line of JSON each.
 
 The lines stand in `models/NAME.history.jsonl` of BentoML's home, a file that BentoML's own commands pass over. An event
 is first written whole to `models/.NAME.pending.json`, then it comes about (`latest` is moved), then its line is appended,
@@ -60,7 +60,7 @@ def make_event(
 
 
 def read_events(models: Path, name: str, came_about: CameAbout) -> list[dict]:
-    """The events of a name, oldest first, with one that is pending but, as `came_about` tells, has come about.
+    """The events of a name, oldest first; a pending one is included if `came_about` says that it happened.
 
     A ModelerError names a line that is no event. A last line without an end was never finished, and is passed over.
     """
@@ -91,7 +91,7 @@ def announce_event(models: Path, name: str, event: dict, draft: Path) -> None:
 
 
 def settle_event(models: Path, name: str, came_about: CameAbout) -> None:
-    """Append the pending event, if there is one and it came about and is not there yet, and take it away.
+    """Append the pending event if it happened and is not in the history yet, and remove it.
 
     An unfinished last line is taken out before. Needs the name's lock.
     """

@@ -31,7 +31,7 @@ def check_writable() -> None:
 def stage_files():
     """A fresh folder on the store's filesystem, removed afterwards; folders of dead processes are removed before.
 
-    A living process holds a lock on its folder, which the kernel takes away with the process, however it ends.
+    A living process holds a lock on its folder, and the system releases it when the process ends, however it ends.
     """
     root = store_home() / "staging"
     _clear_staging(root)
@@ -124,7 +124,7 @@ def explain_errors():
 
 
 def find_user() -> str:
-    """The user's name, or number where it has none, as in a container."""
+    """The user's name or, as in some containers, number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -88,7 +88,7 @@ def publish_model(
 def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
     """Make an older version the champion again and withdraw the present one; the rollback as the history has it.
 
-    A ModelerError says where there is no such version, it is the champion already or damaged, or the store cannot be written.
+    A ModelerError says if there is no such version, it is the champion already or damaged, or the store cannot be written.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _list_damages(tag: str, champion: StoredModel | None) -> list[str]:
 
 
 def _move_in(staged: Path, folder: Path) -> None:
-    """Rename a finished model in; where that version is there but damaged, replace each of its files."""
+    """Rename a finished model in; if that version exists but is damaged, replace each of its files."""
     folder.parent.mkdir(exist_ok=True)
     if not folder.exists():
         os.rename(staged, folder)
@@ -220,7 +220,7 @@ def _reject(tag: str, run: str | None, metrics: dict | None, reasons: list[str],
 
 
 def _came_about(name: str) -> Callable[[dict], bool]:
-    """Whether a pending event came about: `latest` names its version, and that is a whole one."""
+    """Whether a pending event happened: `latest` names its version, and that version is whole."""
 
     def came_about(event: dict) -> bool:
         champion = find_champion(name)
@@ -232,7 +232,7 @@ def _came_about(name: str) -> Callable[[dict], bool]:
 
 @contextmanager
 def _note(name: str, event: dict, staging: Path):
-    """Announce an event, let it come about, and append it to the history; nothing of it stays where it did not."""
+    """Announce an event, let it happen, and append it to the history; if it did not happen, nothing of it stays."""
     models = store_home() / "models"
     announce_event(models, name, event, staging / "pending")
     try:
