@@ -72,6 +72,7 @@ def fit(table: Table, estimator, scaled=False):
     return Pipeline([("columns", columns), ("model", estimator)]).fit(X, y), X, contract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two", "several", "numbers", "booleans", "values"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_graph_answers_raw_rows_like_the_estimator(name, kind):

@@ -82,6 +82,7 @@ def test_unchanged_champion_is_no_event(versions, small_runs):
     assert len(read_history("made")) == 3
 
 
+@pytest.mark.slow
 def test_names_have_histories_of_their_own_and_deleted_models_keep_theirs(versions, home, small_runs):
     publish_model(small_runs[0], f"other:{versions[0]}", {}, {})
     environment = os.environ | {"BENTOML_HOME": str(home)}

@@ -99,6 +99,7 @@ def test_second_folder_and_process_arrive_at_the_same_version(retrained, shipped
     assert second.stored == [result["model"]]
 
 
+@pytest.mark.slow
 def test_verify_replays_the_golden_rows(retrained):
     project, result = retrained
     for tag in (result["model"], "breast_cancer", "breast_cancer:latest"):
@@ -126,6 +127,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
 # --- what is refused before any kernel starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "sentence"),
     [

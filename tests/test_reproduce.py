@@ -151,6 +151,7 @@ def test_interrupt_ends_the_kernel(stored):
 # --- what is refused before a kernel starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [

@@ -626,6 +626,7 @@ def test_damaged_store_entry_is_a_503_with_the_reason(retrained, row, tmp_path, 
         assert told.returncode == 1 and reason in told.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -856,6 +857,7 @@ def test_verify_names_what_an_impostor_does_otherwise(retrained, model, predicti
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "status", "sentence"),
     [

@@ -104,6 +104,7 @@ def test_model_that_was_changed_in_the_store_is_reported_not_loaded(run, home):
         load_model("made")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.onnx", "contract.json", "golden.json", "metrics.json", "model.yaml"])
 @pytest.mark.parametrize("lost", [True, False])
 def test_damaged_champion_is_stored_again_by_the_run_that_makes_it(run, home, file, lost):
