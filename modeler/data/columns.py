@@ -1,36 +1,27 @@
-"""What one column is: its type, how it goes with the target, and what speaks against using it."""
+"""What one column is: its type, its association with the target, and reasons not to use it."""
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from modeler import ModelerError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-MOST_CATEGORIES = 0.5  # distinct texts per row; a text column with more is identifier-like
-MOST_CLASSES = 20  # distinct whole numbers; a numeric target with more is a regression
-MOST_WORDS = 5  # words in the middle text of a column; a column with as many is free text
+MOST_CATEGORIES = 0.5  # distinct texts per row from which a text column is identifier-like
+MOST_CLASSES = 20  # distinct whole numbers up to which a numeric target is a set of classes
+MOST_WORDS = 5  # median words of a text column from which it is free text
 DATE = r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?"  # 2024-01-31, 31.01.2024, 1/31/24
 
 
-def feature_type(column: "pd.Series") -> str:
+def feature_type(column: pd.Series) -> str:
     """Return "number", "boolean" or "category"."""
     if column.dtype.kind in "if":
         return "number"
-    present = column.dropna()
-    if column.dtype.kind == "b" or (len(present) and present.map(lambda value: isinstance(value, bool)).all()):
-        return "boolean"
-    return "category"
+    return "boolean" if pd.api.types.infer_dtype(column) == "boolean" else "category"
 
 
-def tell_task(target: "pd.Series", told: str = "auto") -> tuple[str, str]:
-    """Tell classification or regression by a target, unless it was told, and say why.
-
-    A ModelerError refuses a regression of a target that is no number.
-    """
+def tell_task(target: pd.Series, told: str = "auto") -> tuple[str, str]:
+    """Return "classification" or "regression", and why; a ModelerError refuses a regression of anything but numbers."""
     numeric, different = target.dtype.kind in "if", target.nunique()
     if told == "regression" and not numeric:
         raise ModelerError(
@@ -49,10 +40,10 @@ def tell_task(target: "pd.Series", told: str = "auto") -> tuple[str, str]:
     return "classification", f"it has {different} different whole numbers, no more than {MOST_CLASSES}"
 
 
-def describe_leak(column: "pd.Series", target: "pd.Series") -> str | None:
-    """How a column tells the target in every row: by the same values, by others, or in another unit; None if it does not.
+def describe_leak(column: pd.Series, target: pd.Series) -> str | None:
+    """How a column gives the target away in every row: as the same values, as a code for each, or in another unit.
 
-    "Other values" means that each stands for one of the target's values, and the target has two rows or more of each.
+    A code counts only if the target has two rows or more of each value on average.
     """
     if column.equals(target):
         return f"is the target {target.name!r} once more"
@@ -68,13 +59,13 @@ def describe_leak(column: "pd.Series", target: "pd.Series") -> str | None:
     return None
 
 
-def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> float:
+def measure_association(column: pd.Series, target: pd.Series, task: str) -> float:
     """Correlation ratio of a column and the target on the rows where the column is present, 0 to 1.
 
     The square root of the share of variance that lies between groups (K. Pearson, 1905; R. A. Fisher, Statistical
-    Methods for Research Workers, 1925). Numbers are grouped by class. Categories group the target: its number, or one
-    indicator a class with their variances added; their many groups would show an association by chance alone, so that
-    share is taken without bias (T. L. Kelley, PNAS 21, 1935). For two numbers, the absolute correlation.
+    Methods for Research Workers, 1925). The classes group a column of numbers. Categories group the target: its numbers,
+    or one indicator per class with the variances added. Many categories show an association by chance, so their share is
+    corrected for bias (T. L. Kelley, PNAS 21, 1935). For two numbers, the absolute correlation.
     """
     present = column.notna()
     column, target = column[present], target[present]
@@ -87,11 +78,8 @@ def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> 
             return float(abs(np.corrcoef(values[:, 0], target.to_numpy("float64"))[0, 1]))
         groups = target.factorize()[0]
     else:
-        values = (
-            target.to_numpy("float64")[:, None]
-            if task == "regression"
-            else np.eye(target.nunique())[target.factorize()[0]]
-        )
+        is_value = task == "regression"
+        values = target.to_numpy("float64")[:, None] if is_value else np.eye(target.nunique())[target.factorize()[0]]
         groups = column.factorize()[0]
     counts = np.bincount(groups)
     centred = values - values.mean(axis=0)
@@ -103,32 +91,33 @@ def measure_association(column: "pd.Series", target: "pd.Series", task: str) -> 
     return float(np.sqrt(share))
 
 
-def is_date(present: "pd.Series") -> bool:
+def is_date(present: pd.Series) -> bool:
     if present.dtype.kind == "M":
         return True
     is_text = feature_type(present) == "category" and re.fullmatch(DATE, present.iloc[0])
     return bool(is_text and present.drop_duplicates().str.fullmatch(DATE).all())
 
 
-def count_words(present: "pd.Series") -> float:
-    """Words in the middle text of a column of free text, else 0."""
+def count_words(present: pd.Series) -> float:
+    """The median number of words in a column of free text, else 0."""
     if feature_type(present) != "category" or present.nunique() <= MOST_CLASSES:
         return 0
     words = present.drop_duplicates().str.split().str.len().median()
     return words if words >= MOST_WORDS else 0
 
 
-def is_identifier(name, present: "pd.Series") -> bool:
+def is_identifier(name, present: pd.Series) -> bool:
     distinct = present.nunique()
-    if present.dtype.kind == "O":
-        return feature_type(present) == "category" and distinct > 20 and distinct > MOST_CATEGORIES * len(present)
-    whole_and_all_different = present.dtype.kind == "i" and distinct == len(present) > 20
-    counted = whole_and_all_different and present.max() - present.min() < 2 * distinct
-    return counted or (whole_and_all_different and str(name).lower().replace("_", " ").split()[-1:] == ["id"])
+    if feature_type(present) == "category":
+        return distinct > 20 and distinct > MOST_CATEGORIES * len(present)
+    if present.dtype.kind != "i" or not len(present) == distinct > 20:
+        return False
+    is_named_id = str(name).lower().replace("_", " ").split()[-1:] == ["id"]
+    return is_named_id or bool(present.max() - present.min() < 2 * distinct)
 
 
 def plain_value(value):
-    """A value as JSON has it."""
+    """A value as JSON knows it."""
     if value is None or value != value:
         return None
     if hasattr(value, "item"):

@@ -1,8 +1,7 @@
-"""Deriving the contract from a table; eda.ipynb does it, and the gate does it again."""
-
-from typing import TYPE_CHECKING
+"""Deriving the contract from a table, first in eda.ipynb and again in the gate."""
 
 import numpy as np
+import pandas as pd
 
 from modeler import ModelerError
 from modeler.data.columns import (
@@ -14,39 +13,21 @@ from modeler.data.columns import (
     measure_association,
     plain_value,
 )
+from modeler.data.tables import Table
 from modeler.model.contract import class_key
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from modeler.data.tables import Table
-
-NEARLY_EMPTY = 0.95  # share of missing training values; a column with as many is dropped
-THRESHOLD = 0.5  # probability that answers the positive class, until train.ipynb says otherwise
+NEARLY_EMPTY = 0.95  # share of missing training values from which a column is dropped
+THRESHOLD = 0.5  # lowest probability that answers the positive class, until train.ipynb sets another
 
 
 def derive_contract(
-    table: "Table",
-    training: "pd.DataFrame",
-    min_association: float,
-    holdout: float,
-    split_by: str = "",
-    positive: str = "",
+    table: Table, training: pd.DataFrame, min_association: float, holdout: float, split_by: str = "", positive: str = ""
 ) -> dict:
-    """Derive the contract of a table.
+    """Derive the contract of a table from its `training` rows; all rows decide only whether null is allowed.
 
-    Whether null is allowed is read from all rows; everything else from the training rows alone. `holdout` and `split_by` are
-    noted, so that train.ipynb and the gate deal the rows alike. A ModelerError says if the target has one class only,
-    `positive` is none of its classes, or no column is left.
-
-    Parameters
-    ----------
-    training
-        The rows of `table.frame` that are not held out.
-    min_association
-        The association with the target below which a column is dropped, 0 to 1.
-    positive
-        For two classes, the one looked for. Default: the rarer among the training rows.
+    A column with an association below `min_association`, 0 to 1, is dropped. Of two classes, `positive` is the one to look
+    for, by default the rarer one. The contract notes `holdout` and `split_by`, so that train.ipynb and the gate split the
+    rows in the same way. A ModelerError: the target has only one class, `positive` is not a class, or no column is left.
     """
     frame, target, features = table.frame, table.target, []
     described_target = _describe_target(table, training, positive)
@@ -58,7 +39,7 @@ def derive_contract(
     if not any(feature["used"] for feature in features):
         raise ModelerError(
             f"no column of {table.name} has an association of {min_association} or more with {target!r}; "
-            "lower min_association, or bring data that tell something about the target"
+            "lower min_association, or bring data that say more about the target"
         )
     return {
         "name": table.name,
@@ -71,8 +52,8 @@ def derive_contract(
     }
 
 
-def list_classes(table: "Table") -> list | None:
-    """The classes of a target in sorted order, as they stand in the data; None for a regression."""
+def list_classes(table: Table) -> list | None:
+    """The sorted classes of a target, in the data's own type; None for a regression."""
     if table.task == "regression":
         return None
     classes = [plain_value(label) for label in np.unique(table.frame[table.target].to_numpy())]
@@ -83,7 +64,7 @@ def list_classes(table: "Table") -> list | None:
     return classes
 
 
-def check_table(table: "Table", contract: dict) -> None:
+def check_table(table: Table, contract: dict) -> None:
     """Raise a ModelerError unless the table has the contract's columns and number of rows."""
     names = {contract["target"]["name"], *(feature["name"] for feature in contract["features"])}
     differing = sorted(names.symmetric_difference(table.frame.columns))
@@ -132,25 +113,20 @@ def _describe_feature(column, training, association, reason) -> dict:
         "missing": bool(column.isna().any()),
     }
     if kind == "number":
-        feature |= {
-            "min": present.min().item() if len(present) else None,
-            "max": present.max().item() if len(present) else None,
-        }
+        feature |= {"min": plain_value(present.min()), "max": plain_value(present.max())}
     elif kind == "boolean":
         feature |= {"categories": [False, True]}
     elif reason is None:
         feature |= {"categories": sorted(present.unique())}
-    else:  # what a dropped column of texts holds, such as names of patients, is nobody's business
+    else:  # the texts of a dropped column, such as names of patients, stay private
         return feature | {"example": None}
     return feature | {"example": plain_value(training.iloc[0])}
 
 
 def _describe_target(table, training, positive) -> dict:
     target, classes = table.target, list_classes(table)
-    if classes is None:
-        return {"name": target, "classes": None}
     described = {"name": target, "classes": classes}
-    if len(classes) == 2:
+    if classes and len(classes) == 2:
         keys = [class_key(label) for label in classes]
         if positive and positive not in keys:
             raise ModelerError(f"positive {positive!r} is no class of {target!r}; its classes are {' and '.join(keys)}")

@@ -1,4 +1,4 @@
-"""How a .csv file is written: its encoding, separator and decimals, found in the file or told by the user."""
+"""The format of a .csv file: encoding, separator and decimals, each given by a parameter or detected."""
 
 import codecs
 import csv
@@ -14,16 +14,16 @@ from modeler import ModelerError
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# Numbers with a comma before their decimals, and points or nothing between their thousands; and the other way round.
+# Numbers with a decimal comma, and points or nothing between their thousands; and the reverse.
 WITH_COMMA = r"^[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?$"
 WITH_POINT = r"^[+-]?([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d+)?$"
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How a .csv file is written; "auto" finds it in the file.
+    """The format of a .csv file; "auto" detects it.
 
-    `separator` is one of comma, semicolon, tab and pipe, `decimal` point or comma, `encoding` a name that Python knows.
+    `separator` is comma, semicolon, tab or pipe, `decimal` is point or comma, `encoding` a name that Python knows.
     """
 
     separator: str = "auto"
@@ -32,7 +32,7 @@ class CsvFormat:
 
     @classmethod
     def from_parameters(cls, told: Mapping) -> "CsvFormat":
-        """What the parameters of a notebook say; what they leave out is found in the file."""
+        """Take the format from a notebook's parameters, "auto" where they have none."""
         return cls(*(told.get(field.name, "auto") for field in fields(cls)))
 
 
@@ -46,21 +46,20 @@ def find_encoding(path: Path, head: bytes, told: str) -> tuple[str, list[str]]:
         return marked if marked and marked.startswith(known) else told, [f"encoding {told}"]
     if marked:
         return marked, [] if marked == "utf-8-sig" else [f"encoding {marked}"]
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        with open(path, "rb") as file:
-            while part := file.read(1 << 24):
-                decoder.decode(part)
-        decoder.decode(b"", True)
+        with open(path, encoding="utf-8") as file:
+            while file.read(1 << 24):
+                pass
         return "utf-8", []
     except UnicodeDecodeError:
-        return "cp1252", [
-            "encoding cp1252 (Western Windows and Latin-1; it is not UTF-8, -p encoding=NAME says another)"
-        ]
+        note = (
+            "encoding cp1252 (Western Windows and Latin-1; the file is not UTF-8, choose another with -p encoding=NAME)"
+        )
+        return "cp1252", [note]
 
 
 def find_separator(path: Path, sample: str, told: str, cut: bool) -> str:
-    """The separator with which the header has several names, and the sample's rows as many values."""
+    """The separator that splits the header into several names, and the sample's rows into as many values."""
     if told in SEPARATORS:
         return told
     if told != "auto":
@@ -81,7 +80,7 @@ def find_separator(path: Path, sample: str, told: str, cut: bool) -> str:
 
 
 def find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
-    """Point or comma, as the columns show that can be read in one way only."""
+    """Point or comma, decided by the columns that only one of them fits."""
     if told in ("point", "comma"):
         return told
     if told != "auto":
@@ -96,7 +95,7 @@ def find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
             shown["point"].append(name)
     if (shown["comma"] and shown["point"]) or (shown["either"] and not shown["comma"] and not shown["point"]):
         names = [names[0] for names in shown.values() if names]
-        values = [f"{_longest(raw[name])!r} in {name!r}" for name in names]
+        values = [f"{max(raw[name].drop_null().to_pylist(), key=len)!r} in {name!r}" for name in names]
         raise ModelerError(
             f"the decimals of {path} can be read in more than one way: {' and '.join(values)}; "
             "say it with -p decimal=comma or -p decimal=point"
@@ -111,10 +110,5 @@ def holds_text(column: pa.ChunkedArray, text: str) -> bool:
 def all_match(column: pa.ChunkedArray, pattern: str) -> bool:
     return all(
         pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(part), pattern)).as_py()
-        for part in (column.slice(0, 1000), column)  # the first rows are enough to say no, and quick
+        for part in (column.slice(0, 1000), column)  # the first rows often say no, and are quick
     )
-
-
-def _longest(column: pa.ChunkedArray) -> str:
-    present = column.drop_null()
-    return present[pc.index(pc.utf8_length(present), pc.max(pc.utf8_length(present))).as_py()].as_py()

@@ -1,6 +1,7 @@
-"""Reading a .csv or .parquet file: every column as what it is, or one sentence about what is wrong."""
+"""Reading a .csv or .parquet file: columns in their own types, or one sentence about what is wrong."""
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -21,16 +22,15 @@ from modeler.data.dialect import (
     find_decimal,
     find_encoding,
     find_separator,
-    holds_text,
 )
 
-# A retrain's peak memory in bytes: its own, and for each byte of a .csv file, or of a Parquet file's cells at 8 bytes each,
-# 10.5 more (benchmarks/scale.py: 1.3 GB for a file of 0.025 GB, 3.6 GB for one of 0.25 GB).
+# A retrain's peak memory in bytes: a constant, plus 10.5 per byte of a .csv file or of a Parquet file's cells, at 8 bytes
+# each (benchmarks/scale.py: 1.3 GB for a file of 0.025 GB, 3.6 GB for one of 0.25 GB).
 OWN_NEED, BYTE_NEED = 1_050_000_000, 10.5
-SAMPLE = 1 << 18  # bytes in which to look for separator and encoding
+SAMPLE = 1 << 18  # bytes that show the separator and the encoding
 BLOCK = 1 << 25  # bytes; the longest row a file may have
-NOTED = 0.9  # share of numbers in a column of texts that is worth a note
-# What pandas.read_csv takes for a missing value.
+NOTED = 0.9  # share of numbers above which a note names the texts among them
+# The missing values of pandas.read_csv.
 MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
            "NA", "NULL", "NaN", "None", "n/a", "nan", "null"]  # fmt: skip
 BOOLEANS = pa.array(["true", "True", "TRUE", "false", "False", "FALSE", None])
@@ -41,10 +41,10 @@ FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel 
 
 
 def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
-    """Read a .csv file whole, as texts first, so that its first rows alone decide nothing.
+    """Read a whole .csv file as texts, then convert each column by all its values; return the table and notes.
 
-    Returns the table, and a sentence for everything that was assumed of the file. A ModelerError says if the file is not
-    what its ending says, does not fit into memory, or has two readings; then it names the parameter that settles it.
+    The notes say what was assumed. A ModelerError: the file is not what its ending says, does not fit into memory, or can
+    be read in two ways; then the message names the parameter that decides.
     """
     _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:
@@ -59,7 +59,8 @@ def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
     notes = [] if separator == "comma" else [f"separator {separator}"]
     header, table = _parse(path, SEPARATORS[separator], encoding)
     if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
-        header, table = [name.strip() for name in header], _trim(table)
+        header = [name.strip() for name in header]
+        table = pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names=table.column_names)
         notes.append("the space after each separator left out")
     raw, left_out = _name_columns(path, header, table)
     columns = {name: _convert(column) for name, column in raw.items()}
@@ -74,7 +75,7 @@ def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
 
 
 def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read a .parquet file; the same as `read_csv`, but nothing has to be assumed."""
+    """Read a .parquet file like `read_csv`, without notes."""
     try:
         described = pa.parquet.ParquetFile(path).metadata
         _check_memory(path, 8 * described.num_rows * described.num_columns)
@@ -85,14 +86,13 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
         raise ModelerError(
             f"{path} cannot be read as Parquet: {_first_line(error)}; it begins with {begins!r}; mend the file or its ending"
         ) from None
-    for field in table.schema:
-        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise ModelerError(
-                f"column {field.name!r} of {path} holds values of the type {field.type}; make columns of one number, "
-                "text or boolean each of it, or leave it out"
-            )
     _refuse_repeated(path, table.column_names)
     for position, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            raise ModelerError(
+                f"column {field.name!r} of {path} holds values of the type {field.type}; "
+                "split it into columns of numbers, texts or booleans, or leave it out"
+            )
         if pa.types.is_decimal(field.type):
             table = table.set_column(position, field.name, table[position].cast(pa.float64()))
     frame = table.to_pandas()
@@ -100,22 +100,15 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _check_memory(path: Path, size: int) -> None:
-    need, free = OWN_NEED + BYTE_NEED * size, _free_memory()
+    need, free = OWN_NEED + BYTE_NEED * size, psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # outside a control group, or without a limit
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     if need > free:
         raise ModelerError(
             f"{path} has {path.stat().st_size / 1e9:.1f} GB; a retrain on it needs about {need / 1e9:.0f} GB of memory, and "
             f"{free / 1e9:.1f} GB are free. Take a sample of its rows, leave out columns, or take a larger machine"
         )
-
-
-def _free_memory() -> int:
-    """Bytes that this process may still take: of the machine and, in a container, of its limit."""
-    free = psutil.virtual_memory().available
-    try:
-        group = Path("/sys/fs/cgroup")
-        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # no control group, or no limit
-        return free
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
@@ -138,44 +131,31 @@ def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) 
         with open(path, encoding=encoding, newline="") as file:
             header = next(row for row in csv.reader(file, delimiter=separator) if row)
         positions = [str(position) for position in range(len(header))]
-        table = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(
-                encoding=encoding.removesuffix("-sig"),
-                column_names=positions,
-                block_size=BLOCK,
-                use_threads=use_threads,
-            ),
-            parse_options=pa.csv.ParseOptions(
-                delimiter=separator, newlines_in_values=True, invalid_row_handler=remember
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(positions, pa.string()), null_values=MISSING, strings_can_be_null=True
-            ),
-        )
+        read = pa.csv.ReadOptions(use_threads=use_threads, block_size=BLOCK, column_names=positions)
+        read.encoding = encoding.removesuffix("-sig")
+        parse = pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=remember)
+        texts = dict.fromkeys(positions, pa.string())
+        convert = pa.csv.ConvertOptions(column_types=texts, null_values=MISSING, strings_can_be_null=True)
+        table = pa.csv.read_csv(path, read, parse, convert)
     except (ValueError, csv.Error) as error:  # Arrow's and Unicode's errors are ValueErrors
         raise ModelerError(
             f"{path} cannot be read as .csv in {encoding}: {_first_line(error)}; mend the file or its ending, "
             "or say its encoding with -p encoding=NAME"
         ) from None
-    if uneven and use_threads:  # the rows have their numbers only without
+    if uneven and use_threads:  # Arrow numbers the rows only without threads
         return _parse(path, separator, encoding, use_threads=False)
     if uneven:
         row = uneven[0]
         raise ModelerError(
             f"row {row.number} of {path}, {row.text[:60]!r}, has {row.actual_columns} values where the header has "
-            f"{len(header)} names; uneven rows: {len(uneven)}. Put a text that holds the separator between double quotes, "
+            f"{len(header)} names; uneven rows: {len(uneven)}. Put double quotes around texts that contain the separator, "
             "or mend the rows"
         )
     return header, table.slice(1)
 
 
-def _trim(table: pa.Table) -> pa.Table:
-    return pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names=table.column_names)
-
-
 def _name_columns(path: Path, header: list[str], table: pa.Table) -> tuple[dict[str, pa.ChunkedArray], list[str]]:
-    """The columns by name; those that only number the rows, or hold nothing, may lack one and are left out."""
+    """The columns by name, and notes; a column without a name is left out if it is empty or numbers the rows."""
     _refuse_repeated(path, [name for name in header if name.strip()])
     columns, notes = {}, []
     for position, (name, column) in enumerate(zip(header, table.columns), start=1):
@@ -196,48 +176,35 @@ def _refuse_repeated(path: Path, names: list[str]) -> None:
 
 
 def _convert(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whole numbers, numbers or booleans if every value is one, else the texts.
+    """Convert a column to whole numbers, numbers or booleans if every value is one.
 
-    A leading zero, as in a postal code, says that these are no numbers.
+    Whole numbers with a leading zero, such as postal codes, stay texts.
     """
     if column.null_count == len(column):
         return column.cast(pa.float64())
     if pc.all(pc.is_in(column, BOOLEANS)).as_py():
         return column.cast(pa.bool_())
-    numbers = _cast_number(column)
-    if numbers is None:
-        numbers = _cast_number(pc.utf8_trim_whitespace(column))
-    if numbers is None or (
-        pa.types.is_integer(numbers.type) and pc.any(pc.match_substring_regex(column, CODE)).as_py()
-    ):
-        return column
-    return numbers
-
-
-def _cast_number(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            return column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    return None
+    trimmed = pc.utf8_trim_whitespace(column)
+    with suppress(pa.ArrowInvalid):
+        whole = trimmed.cast(pa.int64())
+        return column if pc.any(pc.match_substring_regex(column, CODE)).as_py() else whole
+    with suppress(pa.ArrowInvalid):
+        return trimmed.cast(pa.float64())
+    return column
 
 
 def _convert_local(raw: pa.ChunkedArray, column: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
-    """Numbers, if every value is one after thousands separators are removed and decimals put after a point."""
+    """Convert a column whose values are all numbers with this decimal, perhaps with separated thousands."""
     pattern, thousands = (WITH_COMMA, ".") if decimal == "comma" else (WITH_POINT, ",")
-    is_text, is_float = pa.types.is_string(column.type), pa.types.is_floating(column.type)
-    may_differ = (is_text and holds_text(raw, ",")) or (
-        (is_text or is_float) and decimal == "comma" and holds_text(raw, ".")
-    )
-    if not may_differ or not all_match(raw, pattern):
+    may_change = pa.types.is_string(column.type) or (decimal == "comma" and pa.types.is_floating(column.type))
+    if not may_change or not all_match(raw, pattern):
         return column
     closed = pc.replace_substring(pc.utf8_trim_whitespace(raw), thousands, "")
     return _convert(pc.replace_substring(closed, ",", "."))
 
 
 def _note_texts(columns: dict) -> list[str]:
-    """A sentence for every column that would be numbers but for a few texts."""
+    """One sentence for each column that only a few texts keep from being numbers."""
     notes = []
     for name, column in columns.items():
         if not pa.types.is_string(column.type):

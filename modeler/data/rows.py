@@ -1,4 +1,4 @@
-"""Rows: dealt to training and hold-out, fingerprinted, and written as callers post them."""
+"""Rows: split into training and hold-out, fingerprinted, and turned into what callers post."""
 
 import hashlib
 import json
@@ -13,16 +13,11 @@ TRAINED = 5  # training rows of every class
 
 
 def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
-    """Deal rows to the hold-out by a hash of their content, so that new rows never move an old one across.
+    """Deal rows to the hold-out by a hash of their content; return one boolean per row, True for held out.
 
-    That holds while the columns keep their names and kinds: a first text among numbers deals the table anew. Equal rows
-    are told apart by their occurrence number. With `split_by` only that column is hashed, so rows that share its value stay
-    on one side. The share that is held out is `holdout` in expectation.
-
-    Returns
-    -------
-    numpy.ndarray
-        Boolean, one per row, True for a row that is held out.
+    New rows never move an old one, as long as the columns keep their names and kinds: the first text among numbers deals
+    the table anew. The hash includes the occurrence number of equal rows. With `split_by` it covers that column alone, so
+    rows that share its value stay together. The share held out is `holdout` in expectation.
     """
     if split_by:
         if split_by not in frame.columns:
@@ -39,9 +34,9 @@ def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.nd
 
 
 def check_split(table: Table, heldout: np.ndarray) -> None:
-    """Raise a ModelerError if a class, or the whole table, has too few rows to train on and to judge.
+    """Raise a ModelerError if the table, or a class of it, has too few rows to train on or to judge.
 
-    Cross-validation in train.ipynb has five folds, so every class needs `TRAINED` training rows, and one held out.
+    Every class needs `TRAINED` training rows, one for each fold of the cross-validation in train.ipynb, and one held out.
     """
     frame, target = table.frame, table.frame[table.target]
     classes = [None] if table.task == "regression" else sorted(target.unique(), key=str)
@@ -67,13 +62,13 @@ def hash_table(frame: pd.DataFrame) -> str:
 
 
 def raw_records(frame: pd.DataFrame) -> list[dict]:
-    """Rows as a caller would post them: plain Python values, None where one is missing."""
+    """Rows as a caller posts them: plain Python values, None for a missing one."""
     text = {name: frame[name].map(str, na_action="ignore") for name in frame.columns if frame[name].dtype.kind == "M"}
     return frame.assign(**text).astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _hashable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as float64 and all else as text, so that a value hashes alike when a new row changes its column's type."""
+    """Numbers as float64 and all else as text, so that a value keeps its hash when a new row changes its column's type."""
 
     def canonical(column: pd.Series) -> pd.Series:
         if column.dtype.kind in "if":

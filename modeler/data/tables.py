@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from modeler import ModelerError, did_you_mean, list_names
-from modeler.data.columns import describe_leak, tell_task
+from modeler.data.columns import describe_leak, feature_type, tell_task
 from modeler.data.dialect import CsvFormat
 from modeler.data.reading import read_csv, read_parquet
 
@@ -21,8 +21,8 @@ ENDINGS = (".csv", ".parquet")
 class Table:
     """A data set with the column to predict.
 
-    `name` is a slug that can name a model in the store, `told` what `tell_task` was told, `notes` are sentences about what
-    was assumed of the file, and `left_out` counts its rows without a target, which are not in the frame.
+    `name` is a slug that can name a model in the store. `told` is a task or "auto". `notes` say what was assumed of the
+    file. `left_out` counts its rows without a target, which the frame lacks.
     """
 
     name: str
@@ -34,22 +34,14 @@ class Table:
 
     @cached_property
     def task(self) -> str:
-        """Classification or regression."""
         return tell_task(self.frame[self.target], self.told)[0]
 
 
 def load_table(data: str, target: str = "", task: str = "auto", written: CsvFormat = CsvFormat()) -> Table:
-    """Load a built-in data set or a .csv or .parquet file.
+    """Load a built-in data set, which knows its target, or a .csv or .parquet file.
 
-    Columns come back as int64, float64, bool, datetime64 or object: text, or booleans among missing values (None). A
-    ModelerError says where there is no such data, it cannot be read, or the target is not one of its columns.
-
-    Parameters
-    ----------
-    target
-        The column to predict; built-in data know theirs.
-    task
-        "classification" or "regression"; "auto" tells it by the target.
+    Columns are int64, float64, bool, datetime64 or object: text, or booleans with missing values (None). `task` is
+    "classification", "regression" or "auto". A ModelerError: the data do not exist, cannot be read or cannot be used.
     """
     if data in BUILT_IN_TARGETS:
         name, frame, target, notes = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data], []
@@ -69,29 +61,23 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     if left_out:
         notes = [*notes, f"{left_out} of {len(frame) + left_out} rows have no {target!r} and are left out"]
     frame = frame.apply(_plain_column)
-    if frame[target].dtype.kind == "M":
-        raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
-    for column in frame.select_dtypes("number"):
-        if too_large := int((frame[column].abs() > LARGEST).sum()):
-            raise ModelerError(
-                f"column {column!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
-            )
+    _check_values(frame, target)
     task, reason = tell_task(frame[target], task)
     return Table(name, frame, target, task, (*notes, f"{task} of {target!r}: {reason}"), left_out)
 
 
 def warn_of_leaks(table: Table) -> list[str]:
-    """A sentence for every column that tells the target in every row."""
+    """One sentence for each column that gives the target away in every row."""
     frame, target = table.frame, table.target
     return [
-        f"warning: {name!r} {leak} and is left out; does it follow from what is to be predicted?"
+        f"warning: {name!r} {leak} and is left out; is it a consequence of the target?"
         for name in frame.columns.drop(target)
         if (leak := describe_leak(frame[name], frame[target]))
     ]
 
 
 def slugify(text: str) -> str:
-    """Turn a text into a name the model store takes: of a-z, 0-9 and _, at most 40 characters, perhaps none."""
+    """Turn a text into a name for the model store: a-z, 0-9 and _, at most 40 characters, perhaps none."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
 
 
@@ -112,10 +98,9 @@ def _find_file(data: str) -> Path:
         raise ModelerError(f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it")
     if path.suffix or len(path.parts) > 1:
         raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(ENDINGS)} file")
-    built_in = ", ".join(BUILT_IN_TARGETS)
     raise ModelerError(
         f"{data!r} is neither a built-in name nor a file{did_you_mean(data, BUILT_IN_TARGETS)}; "
-        f"built in: {built_in}; files end in {' or '.join(ENDINGS)}"
+        f"built in: {', '.join(BUILT_IN_TARGETS)}; files end in {' or '.join(ENDINGS)}"
     )
 
 
@@ -123,11 +108,11 @@ def _read_file(path: Path, written: CsvFormat) -> tuple[pd.DataFrame, list[str]]
     try:
         return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path)
     except OSError as error:
-        raise ModelerError(f"{path} cannot be read: {error.strerror or error}; permit reading it") from None
+        raise ModelerError(f"{path} cannot be read: {error.strerror or error}; allow us to read it") from None
 
 
 def _leave_out(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, int]:
-    """The rows with a target, and how many have none."""
+    """The rows with a target, and the number of the others."""
     present, rows = frame[target].notna(), len(frame)
     left_out = int((~present).sum())
     if 2 * left_out > rows:
@@ -136,20 +121,28 @@ def _leave_out(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, int]:
         )
     if left_out:
         frame = frame[present].reset_index(drop=True).infer_objects()
-        if frame[target].dtype.kind == "f" and (frame[target] % 1 == 0).all():  # whole numbers, but for the gaps
+        if frame[target].dtype.kind == "f" and (frame[target] % 1 == 0).all():  # whole numbers that had gaps
             frame[target] = frame[target].astype("int64")
     return frame, left_out
 
 
 def _plain_column(column: pd.Series) -> pd.Series:
-    kind, whole = column.dtype, not column.isna().any()
-    if pd.api.types.is_bool_dtype(kind):
-        return column.astype(bool) if whole else column.astype(object).where(column.notna(), None)
-    if pd.api.types.is_numeric_dtype(kind):
-        return column.astype("int64" if whole and pd.api.types.is_integer_dtype(kind) else "float64")
-    if pd.api.types.is_datetime64_any_dtype(kind):
+    kind, whole = column.dtype.kind, not column.isna().any()
+    if kind in "iuf":
+        return column.astype("int64" if whole and kind != "f" else "float64")
+    if kind == "M":
         return column
-    present = column.dropna()
-    if len(present) and present.map(lambda value: isinstance(value, bool)).all():
-        return column.astype(bool) if whole else column.astype(object).where(column.notna(), None)
-    return column.astype(object).map(str, na_action="ignore").astype(object).where(column.notna(), None)
+    values = column.astype(object).where(column.notna(), None)
+    if feature_type(values) == "boolean":
+        return values.astype(bool) if whole else values
+    return values.map(str, na_action="ignore").astype(object).where(column.notna(), None)
+
+
+def _check_values(frame: pd.DataFrame, target: str) -> None:
+    if frame[target].dtype.kind == "M":
+        raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
+    for name, column in frame.select_dtypes("number").items():
+        if too_large := int((column.abs() > LARGEST).sum()):
+            raise ModelerError(
+                f"column {name!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
+            )

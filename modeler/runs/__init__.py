@@ -1,1 +1,1 @@
-"""A run: notebooks executed, executed again and compared, and what they were made from."""
+"""A run: executing notebooks, executing them again to compare, and recording what they were made from."""

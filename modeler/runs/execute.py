@@ -18,7 +18,7 @@ Report = Callable[[str, int, int], None]  # notebook, cells done, cells
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of a notebook in a run's folder: the files it found there, and what it left, by SHA-256."""
+    """One execution of a notebook in a run's folder: the files that were there before, and the SHA-256 of those after."""
 
     path: Path
     seconds: float
@@ -29,10 +29,10 @@ class Execution:
 def execute_notebook(
     notebook: Path, run: Path, parameters: dict, writes: list[str], report: Report, timeout: int = CELL_TIMEOUT
 ) -> Execution:
-    """Execute a notebook in the run's folder; the executed notebook stays there, also when a cell fails.
+    """Execute a notebook in the run's folder; the executed notebook stays there, even if a cell fails.
 
-    A ModelerError names the cell that failed, ran out of time or lost its kernel, with the last lines of what it said, or a
-    file of `writes` that is not there afterwards.
+    A ModelerError names the cell that failed, ran out of time or lost its kernel, with the last lines of its error, or a
+    file of `writes` that is missing afterwards.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -52,24 +52,21 @@ def execute_notebook(
             f"make it quicker or allow more with --cell-timeout. So far: {executed}"
         ) from None
     except DeadKernelError:
-        raise ModelerError(
-            f"{progress.where} lost its kernel; out of memory is the usual reason. So far: {executed}"
-        ) from None
-    except RuntimeError as error:  # what jupyter_client raises when a kernel does not come up
-        raise ModelerError(
-            f"{notebook.name}: no kernel could be started ({error}); is ipykernel installed here?"
-        ) from None
+        lost = "lost its kernel; out of memory is the usual reason"
+        raise ModelerError(f"{progress.where} {lost}. So far: {executed}") from None
+    except RuntimeError as error:  # of jupyter_client: the kernel does not start
+        what = f"no kernel could be started ({error}); is ipykernel installed here?"
+        raise ModelerError(f"{notebook.name}: {what}") from None
     report(notebook.name, progress.cells, progress.cells)
     if missing := [name for name in writes if not (run / name).exists()]:
         raise ModelerError(
             f"{notebook.name} ran to its end without writing {' and '.join(missing)}; restore the cell that does"
         )
-    left = {name: hashlib.sha256(content).hexdigest() for name, content in read_files(run).items()}
-    return Execution(executed, time.monotonic() - started, given, left)
+    return Execution(executed, time.monotonic() - started, given, hash_files(run))
 
 
 def export_html(executed: Path) -> None:
-    """Write an executed notebook as one HTML page beside it that loads nothing from outside."""
+    """Write an executed notebook as an HTML page beside it, which loads nothing from outside."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", embed_images=True)
@@ -85,53 +82,42 @@ def quote_end(text: str, most: int) -> str:
 
 
 class _Progress:
-    """Counts the code cells of the notebook under way, and reports them."""
+    """Counts the code cells that have started, and reports how many are done."""
 
     def __init__(self, name: str, report: Report):
-        self.name, self.report, self.done, self.cells = name, report, 0, 0
+        self.name, self.report, self.started, self.cells = name, report, 0, 0
 
     @property
     def where(self) -> str:
-        return f"{self.name}, cell [{self.done + 1}] of {self.cells},"
+        return f"{self.name}, cell [{self.started}] of {self.cells},"
 
-    def start_cell(self, cells: list, index: int) -> None:
-        code = [position for position, cell in enumerate(cells) if is_code(cell)]
-        self.done, self.cells = sum(position < index for position in code), len(code)
-        if index in code:
-            self.report(self.name, self.done, self.cells)
+    def start_cell(self, cell, cell_index) -> None:
+        if is_code(cell):
+            self.report(self.name, self.started, self.cells)
+            self.started += 1
 
 
 def _make_engine(progress: _Progress, timeout: int):
     from jupyter_client import AsyncKernelManager
-    from jupyter_client.kernelspec import KernelSpecManager
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
 
-    class OwnKernelManager(localize_kernels(AsyncKernelManager)):
-        """Knows this Python's own kernel alone, like nbval: one that a user installed as python3 may be another Python."""
-
-        def _kernel_spec_manager_default(self):
-            return KernelSpecManager(kernel_dirs=[])
-
     class Engine(NBClientEngine):
-        """papermill's own engine, with the kernel's environment set and every cell reported."""
+        """papermill's own engine, but it sets the kernel's environment and reports each cell."""
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-            def start_cell(cell, cell_index, _start=nb_man.cell_start):
-                progress.start_cell(nb_man.nb.cells, cell_index)
-                _start(cell, cell_index)
-
-            paths = dict.fromkeys(("input_path", "output_path"), progress.name)  # papermill's are of this machine
+            paths = dict.fromkeys(("input_path", "output_path"), progress.name)  # no path of this machine
             nb_man.nb.metadata.papermill |= paths
-            nb_man.cell_start = start_cell
+            progress.cells = sum(map(is_code, nb_man.nb.cells))
             client = PapermillNotebookClient(
                 nb_man,
-                kernel_manager_class=OwnKernelManager,
+                kernel_manager_class=localize_kernels(AsyncKernelManager),
                 kernel_name=kernel_name,
+                on_cell_start=progress.start_cell,
                 timeout=timeout,
                 startup_timeout=120,
-                iopub_timeout=60,  # nbclient's own 4 s are short on a busy machine
+                iopub_timeout=60,  # nbclient's default of 4 s is short on a busy machine
             )
             return client.execute(env=kernel_environment(hash_seed=0), stderr=subprocess.DEVNULL)
 
@@ -151,6 +137,10 @@ def is_code(cell: dict) -> bool:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder but the notebooks and links, as that to the data."""
+    """Every file below a folder, except notebooks and links such as the one to the data."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.suffix != ".ipynb")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in read_files(folder).items()}

@@ -1,4 +1,4 @@
-"""The kernels that notebooks run in: this Python's own, reached by socket files, gone when we are."""
+"""The kernels that run notebooks: this Python's own, connected by socket files. They end with us."""
 
 import ctypes
 import os
@@ -12,21 +12,23 @@ from pathlib import Path
 from modeler import QUIET
 
 PR_SET_PDEATHSIG = 1  # of Linux, prctl(2)
-SOCKET_PATH = 96  # bytes; the system takes 104 to 108 for the name of a socket file, which has a few more letters
+SOCKET_PATH = 96  # bytes; systems allow 104 to 108 for a socket file, whose name is a few letters longer
 
 
 def localize_kernels(manager: type) -> type:
-    """A kernel manager whose kernels are reached by socket files in the folder for temporary files.
+    """A kernel manager that connects by socket files in the folder for temporary files, and knows only our own Python.
 
-    jupyter_client picks free TCP ports and gives them up until the kernel takes them; about one kernel in 300 on a busy
-    machine found one of its ports taken, and died.
+    jupyter_client picks free TCP ports and releases them for the kernel; on a busy machine about one kernel in 300 found
+    a port taken, and died. A kernel that a user installed as python3 may be another Python; nbval sets its own manager.
     """
+    from jupyter_client.kernelspec import KernelSpecManager
 
     class LocalKernelManager(manager):
         def __init__(self, **settings):
             file = Path(tempfile.gettempdir(), f"kernel-{uuid.uuid4().hex[:12]}.json")
             transport = "ipc" if len(os.fsencode(file)) < SOCKET_PATH else "tcp"
-            super().__init__(transport=transport, connection_file=str(file), **settings)
+            own = {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])}
+            super().__init__(transport=transport, connection_file=str(file), **(own | settings))
 
         def start_kernel(self, **settings):
             return super().start_kernel(preexec_fn=prepare_child(), **settings)
@@ -35,11 +37,10 @@ def localize_kernels(manager: type) -> type:
 
 
 def prepare_child() -> Callable[[], None]:
-    """What a child process calls first, so that it ends when we do, and can be interrupted.
+    """What a child process calls first, so that it ends with us and SIGINT interrupts it.
 
-    A kernel looks for its parent, but only once it has started, and it misses the parent's end on systems that give
-    orphans to another process than 1. Linux can send a signal instead. A shell's background job ignores SIGINT, and its
-    children inherit that.
+    A kernel watches its parent itself, but only once it has started, and only if orphans go to process 1. Only Linux can
+    send a signal at once. A shell's background job ignores SIGINT, and its children inherit that.
     """
     libc, parent = ctypes.CDLL(None), os.getpid()
 
@@ -47,12 +48,12 @@ def prepare_child() -> Callable[[], None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if sys.platform.startswith("linux"):
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # which has ended in between
+        if os.getppid() != parent:  # it ended before prctl
             os._exit(1)
 
     return prepare
 
 
 def kernel_environment(hash_seed: int) -> dict[str, str]:
-    """The environment of a kernel: ours, with a hash seed, without bytecode and telemetry."""
+    """The environment of a kernel: ours with a hash seed, without bytecode and telemetry."""
     return os.environ | QUIET | {"PYTHONHASHSEED": str(hash_seed), "PYTHONDONTWRITEBYTECODE": "1"}

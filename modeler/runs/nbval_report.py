@@ -1,17 +1,17 @@
-"""A pytest plugin for nbval: it compares plots too, reaches kernels by socket files, and reports every cell as it ends."""
+"""A pytest plugin for nbval: compare plots too, connect kernels by socket files, and report each cell as it ends."""
 
 import json
 
 import pytest
 
 from modeler.inside import use_kernel_manager
-from modeler.runs.execute import quote_end
+from modeler.runs.execute import is_code, quote_end
 from modeler.runs.kernels import localize_kernels
 from modeler.runs.replay import COMPARED, IGNORED
 
 
 def pytest_addoption(parser):
-    parser.addoption("--cells-report", help="file that gets one JSON line for every cell")
+    parser.addoption("--cells-report", help="file that gets one JSON line per cell")
 
 
 def pytest_configure():
@@ -20,7 +20,7 @@ def pytest_configure():
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        item.output_timeout = 60  # seconds; nbval's own 5 are short on a busy machine
+        item.output_timeout = 60  # seconds; nbval's default of 5 is short on a busy machine
     for notebook in {item.parent for item in items}:
         notebook.skip_compare = [kind for kind in notebook.skip_compare if not kind.startswith("image/")]
 
@@ -31,11 +31,12 @@ def pytest_runtest_makereport(item, call):
     decided = report.when == "call" or not report.passed
     if decided and item.cell.source.strip():
         difference = getattr(call.excinfo and call.excinfo.value, "inner_traceback", None) or report.longreprtext
-        line = {
-            "number": _count_code(item),
-            "outcome": _describe_outcome(item, report),
-            "message": quote_end(difference, 12) if report.failed else "",
-        }
+        message = quote_end(difference, 12) if report.failed else ""
+        code = [
+            cell for cell in item.parent.nb.cells if cell.cell_type == "code"
+        ]  # nbval numbers these, even empty ones
+        number = sum(map(is_code, code[: item.cell_num + 1]))
+        line = {"number": number, "outcome": _describe_outcome(item, report), "message": message}
         with open(item.config.getoption("--cells-report"), "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     return report
@@ -50,8 +51,3 @@ def _describe_outcome(item, report) -> str:
     if not item.options["check"]:
         return IGNORED
     return "was never run, so there is nothing to compare" if item.cell.execution_count is None else COMPARED
-
-
-def _count_code(item) -> int:
-    cells = [cell for cell in item.parent.nb.cells if cell.cell_type == "code"][: item.cell_num + 1]
-    return sum(bool(cell.source.strip()) for cell in cells)

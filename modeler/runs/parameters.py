@@ -1,12 +1,13 @@
-"""The parameters of the notebooks: read from the cell tagged `parameters`, and checked before any kernel starts.
+"""The parameters of the notebooks, read from the cell tagged `parameters` and checked before any kernel starts.
 
-A parameter is one line, `name: type = literal  # unit or effect`. Its comment may set limits, and values are held to them:
-`one of a, b, c`, `from 0.05 to 0.5` or `at least 1`.
+A parameter is one line, `name: type = literal  # unit or effect`. Its comment may set limits: `one of a, b, c`,
+`from 0.05 to 0.5` or `at least 1`.
 """
 
 import ast
 import io
 import json
+import math
 import re
 import tokenize
 from collections.abc import Sequence
@@ -32,15 +33,11 @@ class Parameter:
     comment: str
 
     def parse(self, text: str) -> str | int | float | bool:
-        """Turn the text given on the command line into a value.
-
-        A UsageError says where it is of another type or outside the limits, what was given and what is allowed.
-        """
+        """Turn a text from the command line into a value; a UsageError says what is allowed."""
         value = self._convert(text)
         if (choices := CHOICES.search(self.comment)) and str(value) not in (allowed := choices[1].split(", ")):
-            raise UsageError(
-                f"{self.name} must be one of {', '.join(allowed)}, got: {text}{did_you_mean(text, allowed)}"
-            )
+            hint = did_you_mean(text, allowed)
+            raise UsageError(f"{self.name} must be one of {', '.join(allowed)}, got: {text}{hint}")
         if self.type not in (int, float):
             return value
         if (limits := RANGE.search(self.comment)) and not float(limits[1]) <= value <= float(limits[2]):
@@ -61,7 +58,7 @@ class Parameter:
         except ValueError:
             kind = "a whole number" if self.type is int else "a number"
             raise UsageError(f"{self.name} must be {kind}, got: {text}") from None
-        if value != value or value in (float("inf"), float("-inf")):
+        if self.type is float and not math.isfinite(value):
             raise UsageError(f"{self.name} must be a finite number, got: {text}")
         return value
 
@@ -69,17 +66,15 @@ class Parameter:
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """Read the parameters of a notebook without running it.
 
-    A ModelerError says where the file is no notebook, has no cell tagged `parameters`, or a line of that cell is no literal
-    assignment.
+    A ModelerError: the file is not a notebook, has no cell tagged `parameters`, or a line of it is no literal assignment.
     """
+    mend = "restore it, for example with git checkout"
     try:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
     except FileNotFoundError:
-        raise ModelerError(f"there is no notebook {notebook}; restore it, for example with git checkout") from None
+        raise ModelerError(f"there is no notebook {notebook}; {mend}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelerError(
-            f"{notebook} is not a notebook ({error}); restore it, for example with git checkout"
-        ) from None
+        raise ModelerError(f"{notebook} is not a notebook ({error}); {mend}") from None
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
         raise ModelerError(
@@ -90,9 +85,8 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     try:
         statements, comments = ast.parse(source).body, _read_comments(source)
     except SyntaxError as error:
-        raise ModelerError(
-            f"the parameters cell of {notebook.name} is not Python: {error.msg} in line {error.lineno}"
-        ) from None
+        where = f"{error.msg} in line {error.lineno}"
+        raise ModelerError(f"the parameters cell of {notebook.name} is not Python: {where}") from None
     parameters = [_read_parameter(statement, comments, notebook.name) for statement in statements]
     return {parameter.name: parameter for parameter in parameters}
 
@@ -100,14 +94,10 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 def check_parameters(
     given: Sequence[str], notebooks: dict[str, dict[str, Parameter]], reserved: dict[str, str]
 ) -> dict[str, object]:
-    """Check the KEY=VALUE texts of `-p` against the notebooks that take them; the typed value of every parameter given.
+    """Check the KEY=VALUE texts of `-p`, and return the typed value of each.
 
-    Parameters
-    ----------
-    notebooks
-        The parameters of each notebook, by its file name.
-    reserved
-        Parameters that an option of the command line sets, with that option's name.
+    `notebooks` holds the parameters of each notebook by its file name, `reserved` the parameters that another option sets,
+    with the name of that option.
     """
     known = {name: parameter for parameters in notebooks.values() for name, parameter in parameters.items()}
     checked = {}
@@ -118,23 +108,18 @@ def check_parameters(
         if name in reserved:
             raise UsageError(f"-p {pair}: {name} is set by {reserved[name]}")
         if name not in known:
-            names = [name for name in known if name not in reserved]
-            raise UsageError(
-                f"-p {pair}: no notebook has a parameter {name!r}{did_you_mean(name, names)}; "
-                f"{'; '.join(_list_parameters(parameters, file, reserved) for file, parameters in notebooks.items())}"
-            )
+            free = {file: [key for key in parameters if key not in reserved] for file, parameters in notebooks.items()}
+            hint = did_you_mean(name, known.keys() - reserved.keys())
+            takes = "; ".join(f"{file} takes {', '.join(names)}" for file, names in free.items())
+            raise UsageError(f"-p {pair}: no notebook has a parameter {name!r}{hint}; {takes}")
         if name in checked:
             raise UsageError(f"-p {pair}: {name} is given twice; give it once")
         checked[name] = known[name].parse(text)
     return checked
 
 
-def _list_parameters(parameters: dict[str, Parameter], file: str, reserved: dict[str, str]) -> str:
-    return f"{file} takes {', '.join(name for name in parameters if name not in reserved)}"
-
-
 def _read_comments(source: str) -> dict[int, str]:
-    """The comment of every line, with the comment lines right below it."""
+    """The comment of each line, together with the comment lines below it."""
     comments, last = {}, 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -145,24 +130,19 @@ def _read_comments(source: str) -> dict[int, str]:
 
 def _read_parameter(statement: ast.stmt, comments: dict[int, str], notebook: str) -> Parameter:
     where = f"line {statement.lineno} of the parameters cell of {notebook}"
+    is_assignment = isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value
     target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
-    if (
-        not isinstance(statement, ast.Assign | ast.AnnAssign)
-        or not isinstance(target, ast.Name)
-        or statement.value is None
-    ):
+    if not is_assignment or not isinstance(target, ast.Name):
         raise ModelerError(f"{where} is not `name: type = literal`; move it to another cell")
     try:
         default = ast.literal_eval(statement.value)
     except ValueError:
-        raise ModelerError(
-            f"{where}: {target.id} is computed, so it would not follow an override; give it a literal and compute in another cell"
-        ) from None
+        what = "is computed, so it would not follow an override; give it a literal and compute in another cell"
+        raise ModelerError(f"{where}: {target.id} {what}") from None
     annotation = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else type(default).__name__
     if annotation not in TYPES or not isinstance(default, (int, float) if annotation == "float" else TYPES[annotation]):
-        raise ModelerError(
-            f"{where}: {target.id} is {annotation} = {default!r}; a parameter is one of {', '.join(TYPES)}"
-        )
+        kinds = f"a parameter is one of {', '.join(TYPES)}"
+        raise ModelerError(f"{where}: {target.id} is {annotation} = {default!r}; {kinds}")
     parameter = Parameter(target.id, TYPES[annotation], default, comments.get(statement.lineno, ""))
     try:
         parameter.parse(str(default))

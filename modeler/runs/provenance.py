@@ -1,4 +1,4 @@
-"""Where a model comes from: enough to train it again and to say what differs."""
+"""Where a model comes from: enough to train it again and to name what differs."""
 
 import ast
 import hashlib
@@ -7,47 +7,30 @@ import json
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from modeler.data.rows import hash_table, split_rows
 from modeler.data.tables import Table
 
-# What computes, converts or stores numbers, whether or not a notebook imports it by name.
-SHAPING = [
-    "joblib",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "pandas",
-    "protobuf",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
-    "skl2onnx",
-    "skops",
-    "threadpoolctl",
-]
+# The packages that compute, convert or store numbers, even if no notebook imports them by name.
+SHAPING = ["joblib", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
+           "scikit-learn", "scipy", "skl2onnx", "skops", "threadpoolctl"]  # fmt: skip
 
 
 def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
-    """Describe what a run was made from, as provenance.json holds it.
+    """Describe what a run is made from, for provenance.json.
 
-    The notebooks are the project's, not the executed ones; their parameters stand by file name, defaults included.
+    `notebooks` are the project's, not the executed ones. `parameters` are by file name and include the defaults.
     """
-    eda = parameters["eda.ipynb"]
+    eda, (rows, columns) = parameters["eda.ipynb"], table.frame.shape
+    dealt_by = eda["split_by"] or "the row and its occurrence number"
     return {
         "parameters": parameters,
         "seed": parameters["train.ipynb"].get("seed"),
-        "data": {
-            "name": table.name,
-            "sha256": hash_table(table.frame),
-            "rows": len(table.frame),
-            "columns": table.frame.shape[1],
-        },
+        "data": {"name": table.name, "sha256": hash_table(table.frame), "rows": rows, "columns": columns},
         "holdout": {
-            "rule": "hash of the row and its occurrence number"
-            if not eda["split_by"]
-            else f"hash of {eda['split_by']}",
+            "rule": f"hash of {dealt_by}",
             "share": eda["holdout"],
             "rows": int(split_rows(table.frame, eda["holdout"], eda["split_by"]).sum()),
         },
@@ -58,7 +41,7 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
 
 
 def describe_surroundings(project: Path) -> dict:
-    """What is not written down in a notebook and yet shapes its result: code, Python and platform."""
+    """What shapes a notebook's result from outside: code, Python and platform."""
     return {
         "git": _describe_git(project),
         "modeler": _hash_package(),
@@ -68,7 +51,7 @@ def describe_surroundings(project: Path) -> dict:
 
 
 def find_version(package: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -76,18 +59,16 @@ def find_version(package: str) -> str | None:
 
 
 def find_notebook(path: Path, sha256: str, git: dict | None) -> str | None:
-    """The text of the notebook with this hash: today's file, or the commit's; None if neither has it."""
+    """The text of a notebook with this hash, from today's file or from the commit; None if neither has it."""
     candidates = [path.read_bytes()] if path.exists() else []
     if git and re.fullmatch("[0-9a-f]+", git["commit"]):
-        try:
+        with suppress(OSError, subprocess.SubprocessError):  # no git checkout, or none with this commit
             candidates.append(_run_git(path.parent, "show", f"{git['commit']}:./{path.name}"))
-        except (OSError, subprocess.SubprocessError):
-            pass  # no checkout, or one without this commit
     return next((text.decode() for text in candidates if hashlib.sha256(text).hexdigest() == sha256), None)
 
 
 def _hash_package() -> str:
-    """SHA-256 over the modules of this package, as hex digits: its version stays the same from commit to commit."""
+    """SHA-256 over the modules of this package, as hex digits, because its version does not change with each commit."""
     digest, package = hashlib.sha256(), Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
         content = path.read_bytes()
@@ -96,7 +77,7 @@ def _hash_package() -> str:
 
 
 def _describe_git(folder: Path) -> dict | None:
-    """The commit and whether files differ from it; None outside a git checkout."""
+    """The commit, and whether files differ from it; None outside a git checkout."""
     try:
         commit, changes = _run_git(folder, "rev-parse", "HEAD"), _run_git(folder, "status", "--porcelain", "--", ":/")
     except (OSError, subprocess.SubprocessError):
@@ -109,7 +90,7 @@ def _run_git(folder: Path, *words: str) -> bytes:
 
 
 def _list_packages(notebooks: list[Path]) -> dict[str, str]:
-    """Versions of what shapes every result and of what these notebooks import."""
+    """The versions of what shapes every result and of what these notebooks import."""
     distributions = importlib.metadata.packages_distributions()
     imported = {name for path in notebooks for module in _list_imports(path) for name in distributions.get(module, [])}
     return {name: importlib.metadata.version(name) for name in sorted({*SHAPING, *imported}, key=str.lower)}
@@ -123,10 +104,8 @@ def _list_imports(notebook: Path) -> set[str]:
         except SyntaxError:  # a cell with IPython magic
             continue
         for node in ast.walk(tree):
-            names = (
-                [alias.name for alias in node.names]
-                if isinstance(node, ast.Import)
-                else [getattr(node, "module", None)]
-            )
-            modules |= {name.partition(".")[0] for name in names if name}
-    return modules
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(node.module or "")
+    return {name.partition(".")[0] for name in modules}

@@ -1,6 +1,5 @@
 """Executing executed notebooks again with nbval, and comparing every output and file."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeler import ModelerError
-from modeler.runs.execute import CELL_TIMEOUT, Execution, Report, is_code, read_files
+from modeler.runs.execute import CELL_TIMEOUT, Execution, Report, hash_files, is_code
 from modeler.runs.kernels import kernel_environment, prepare_child
 
-COMPARED, IGNORED = "compared", "ignored"  # what runs.nbval_report says of a cell that is in order
+COMPARED, IGNORED = "compared", "ignored"  # the outcomes of a good cell in runs.nbval_report
 ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes
-NBVAL = (  # no configuration and no plugin but these, whatever the project or the user has
+NBVAL = (  # only these plugins, and no configuration of the project or the user
     f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p nbval.plugin -p modeler.runs.nbval_report "
     "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 "
 )
@@ -26,14 +25,13 @@ NBVAL = (  # no configuration and no plugin but these, whatever the project or t
 def reproduce_notebooks(
     executions: list[Execution], run: Path, report: Report, timeout: int = CELL_TIMEOUT
 ) -> list[int]:
-    """Execute the executed notebooks again side by side, under nbval, and compare every output and every file written.
+    """Execute the executed notebooks again in parallel, with nbval, and compare every output and every file.
 
-    Each runs in a fresh folder with the files that the first execution found, and with another PYTHONHASHSEED. Returns how
-    many cells of each notebook were compared. A ModelerError says where an output or a file differs, or a cell was not
-    compared; then the second execution is kept.
+    Each runs in a fresh folder with the files that the first execution found, and with another PYTHONHASHSEED. Returns the
+    number of compared cells of each notebook. A ModelerError names an output or a file that differs, or a cell that was
+    not compared; then the second execution stays.
     """
-    folder = run / "reproduce"
-    replays = []
+    folder, replays = run / "reproduce", []
     try:
         for execution in executions:
             replays.append(_start_replay(execution, folder / execution.path.stem, timeout))
@@ -78,16 +76,9 @@ def _start_replay(execution: Execution, folder: Path, timeout: int) -> _Replay:
     command += ["--cells-report", str(folder.with_suffix(".cells"))]
     environment = kernel_environment(hash_seed=1) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     with folder.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=prepare_child(),
-        )
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        apart = {"start_new_session": True, "preexec_fn": prepare_child()}
+        process = subprocess.Popen(command, cwd=folder, env=environment, **streams, **apart)
     return _Replay(execution, folder, sum(map(is_code, cells)), process)
 
 
@@ -107,10 +98,8 @@ def _check_replay(replay: _Replay) -> int:
         raise ModelerError(
             f"{name} is not proven: {compared} of {replay.expected} cells were compared, {reason}. {where}"
         )
-    left = replay.execution.left
-    again = {name: hashlib.sha256(content).hexdigest() for name, content in read_files(replay.folder).items()}
-    differing = sorted(file for file in left.keys() | again.keys() if left.get(file) != again.get(file))
-    if differing := [file for file in differing if not file.endswith(ADDRESSED)]:
+    differing = {file for file, _ in replay.execution.left.items() ^ hash_files(replay.folder).items()}
+    if differing := sorted(file for file in differing if not file.endswith(ADDRESSED)):
         raise ModelerError(
             f"{name} is not reproducible: {', '.join(differing)} differed the second time, though every output was the "
             f"same. Something random is not seeded: give it random_state. {where}"
@@ -119,13 +108,13 @@ def _check_replay(replay: _Replay) -> int:
 
 
 def _stop(processes: list[subprocess.Popen]) -> None:
-    """End processes and the kernels they started: politely, then for good."""
+    """End processes and the kernels they started: first by SIGINT, then by SIGKILL."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
-        process.send_signal(signal.SIGINT)  # pytest then shuts its kernel down
+        process.send_signal(signal.SIGINT)  # pytest then shuts down its kernel
     for process in running:
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            process.kill()  # the kernel notices that its parent is gone, and ends
+            process.kill()  # the kernel notices that, and ends
             process.wait()

@@ -1,4 +1,4 @@
-"""Training a stored model again from what it recorded, and naming what differs: its origins, the model, its answers."""
+"""Training a stored model again from what it recorded, and naming the differences in origins, model and answers."""
 
 import hashlib
 import json
@@ -10,21 +10,20 @@ import nbformat
 
 from modeler import ModelerError
 from modeler.data.dialect import CsvFormat
-from modeler.data.rows import hash_table, split_rows
+from modeler.data.rows import hash_table, raw_records, split_rows
 from modeler.data.tables import Table, load_table
-from modeler.model.answers import decode_answers
 from modeler.model.contract import class_key, read_contract
-from modeler.model.graph import Graph, encode_columns
+from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
 from modeler.runs.execute import Report, execute_notebook
 from modeler.runs.provenance import describe_surroundings, find_notebook, find_version
 
-CELL_TIMEOUT = 86_400  # seconds; the limit that the retrain had is not recorded
+CELL_TIMEOUT = 86_400  # seconds; a model does not record the limit of its retrain
 INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
-SHOWN = 4  # differences of a contract that are named one by one
+SHOWN = 4  # number of differences of a contract that are named
 NOTHING_DIFFERS = {
-    "cause": "not in what was recorded: data, parameters, packages, code, Python and platform are those of then; "
-    "look for randomness that is not seeded, the environment's variables and another kind of processor"
+    "cause": "not in what was recorded: data, parameters, packages, code, Python and platform are the same; "
+    "look for randomness without a seed, environment variables or another kind of processor"
 }
 
 
@@ -32,7 +31,7 @@ NOTHING_DIFFERS = {
 class Recipe:
     """What a stored model was made from: its provenance, its executed notebooks, and the data as they are today.
 
-    `data` is the file they are in, None for built-in data.
+    `data` is their file, None for built-in data.
     """
 
     model: StoredModel
@@ -48,28 +47,20 @@ class Recipe:
 
     @property
     def data_name(self) -> str:
-        """What the notebooks call the data file."""
+        """The notebooks' name of the data file."""
         return Path(self.parameters["eda.ipynb"]["data"]).name
 
 
 def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Recipe:
-    """Read what a model recorded, and the data.
+    """Read what a model recorded, and its data: the file `given`, or the one that the model's own run in `runs` links to.
 
-    A ModelerError says where the model does not carry provenance and notebooks as a retrain leaves them, or the data are
-    gone or cannot be read.
-
-    Parameters
-    ----------
-    runs
-        The folder of the runs; while the model's own run is kept, it links to the data file.
-    given
-        The data file, if it is another.
+    A ModelerError: the model lacks provenance or notebooks of a retrain, or the data are gone or cannot be read.
     """
     provenance = model.read("provenance.json")
     try:
         notebooks = {name: _read_notebook(model, name) for name in ("eda.ipynb", "train.ipynb")}
         told = {name: dict(provenance["parameters"][name]) for name in notebooks}["eda.ipynb"]
-        data, target, *_ = (told[name] for name in ("data", "target", "holdout", "split_by"))
+        data, target, _, _ = (told[name] for name in ("data", "target", "holdout", "split_by"))
         was = "{rows} rows, {columns} columns and the SHA-256 {sha256}".format(**provenance["data"])
         _ = dict(provenance["packages"]), dict(provenance["notebooks"])
         _ = provenance["python"], provenance["platform"], provenance["git"]
@@ -82,21 +73,16 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
     try:
         table = load_table(str(file or data), target, told.get("task", "auto"), CsvFormat.from_parameters(told))
     except ModelerError as error:
-        raise ModelerError(
-            f"the data of {model.tag}, which had {was}, cannot be read as they were then: {error}"
-        ) from None
+        what = f"the data of {model.tag}, which had {was}, cannot be read in the same way today"
+        raise ModelerError(f"{what}: {error}") from None
     return Recipe(model, provenance, notebooks, file, table, hash_table(table.frame))
 
 
 def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str], dict[str, str]]:
-    """Compare what the model recorded with what there is now.
+    """Compare what the model recorded with today: what can make a difference, and what has merely moved on.
 
-    The project's notebooks of today, or those of the recorded commit, tell whether the stored ones were altered.
-
-    Returns
-    -------
-    tuple of dict
-        What can make a difference, and what has merely moved on; each a sentence by the name of what differs.
+    Both are sentences by the name of what differs. The project's notebooks of today, or those of the recorded commit, show
+    whether the stored ones were altered.
     """
     then, now = recipe.provenance, describe_surroundings(project[0].parent)
     differing, moved_on = {}, {}
@@ -125,23 +111,23 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
     for name in ("python", "platform"):
         if then[name] != now[name]:
             differing[name] = _say(then[name], now[name])
-    known_by = "modeler" if "modeler" in then else "git"  # earlier models have no hash of the package
+    known_by = "modeler" if "modeler" in then else "git"  # early models have no hash of the package
     if then[known_by] != now[known_by]:
         differing["modeler"] = f"its code was changed, {_say(_show_commit(then['git']), _show_commit(now['git']))}"
     return differing, moved_on
 
 
 def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], report: Report) -> None:
-    """Execute the notebooks that the model carries, with the parameters it recorded, in a run's folder.
+    """Execute the model's own notebooks with the recorded parameters in a run's folder.
 
-    Once is enough: the retrain proved that they give the same twice. `writes` are the files that each notebook must leave.
+    Once is enough: the retrain proved that they give the same twice. `writes` names the files that each must leave.
     """
     for name in recipe.notebooks:
         execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)
 
 
 def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
-    """Name which of graph and contract differs between a stored model and a run's, and how; empty for the same hash."""
+    """Say how graph and contract of a run differ from those of a stored model; empty for the same hash."""
     if content_version(run) == model.version:
         return {}
     sides = (model.path, run)
@@ -154,7 +140,7 @@ def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
 
 
 def find_first_output(recipe: Recipe, run: Path) -> dict[str, str]:
-    """Name the first cell that shows something else than it did in the stored notebook."""
+    """Name the first cell whose output differs from the stored notebook."""
     for name, stored in recipe.notebooks.items():
         again = nbformat.read(run / name, 4)
         for then, now in zip(_list_outputs(stored), _list_outputs(again)):
@@ -164,44 +150,35 @@ def find_first_output(recipe: Recipe, run: Path) -> dict[str, str]:
 
 
 def compare_answers(recipe: Recipe, run: Path) -> dict[str, str]:
-    """Say how far apart the answers of the stored graph and of the run's are.
+    """Say how far apart the answers of the stored graph and of the run's graph are.
 
-    Both answer the rows of today's data that are held out, and, where the data differ, also the golden rows of then.
+    Both answer the held-out rows of today's data and, if the data differ, also the golden rows.
     """
     graphs = [Graph(folder / GRAPH, read_contract(folder / CONTRACT)) for folder in (recipe.model.path, run)]
     told, frame = recipe.parameters["eda.ipynb"], recipe.table.frame
-
-    def answer_heldout(graph: Graph) -> list[dict]:
-        rows = frame[split_rows(frame, told["holdout"], told["split_by"])]
-        return decode_answers(graph.run(encode_columns(rows, graph.contract)), graph.contract)
-
-    def answer_golden(graph: Graph) -> list[dict]:
-        return graph.answer(recipe.model.read("golden.json")["rows"])
-
-    apart = {"held-out rows": _measure_distance(answer_heldout, *graphs)}
+    heldout = frame[split_rows(frame, told["holdout"], told["split_by"])].drop(columns=recipe.table.target)
+    apart = {"held-out rows": _measure_distance(lambda: raw_records(heldout), *graphs)}
     if recipe.sha256 != recipe.provenance["data"]["sha256"]:
-        apart["golden rows"] = _measure_distance(answer_golden, *graphs)
+        apart["golden rows"] = _measure_distance(lambda: recipe.model.read("golden.json")["rows"], *graphs)
     return apart
 
 
 def format_lines(named: dict[str, str]) -> list[str]:
-    """Lines for a person, the names in one column."""
+    """Lines for a person, with the names in one column."""
     return [f"  {name:<14} {sentence}" for name, sentence in named.items()]
 
 
 def _find_data(model: StoredModel, name: str, runs: Path, given: Path | None, was: str) -> Path:
-    """The file that a model was trained on: the one given, or where the model's run has it from."""
+    """The file that a model was trained on: the one given, or the one that the model's run links to."""
     linked = runs / str(model.labels.get("run")) / name  # models of the first version name the whole path
     if (file := given or linked).exists():
         return file.resolve()
-    told = "does not exist" if given else "is gone"
-    raise ModelerError(
-        f"{given or name}, which {model.tag} was trained on, {told}; it had {was}. Name the file with --data FILE"
-    )
+    lost = f"{given or name}, which {model.tag} was trained on, {'does not exist' if given else 'is gone'}"
+    raise ModelerError(f"{lost}; it had {was}. Name the file with --data FILE")
 
 
 def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:
-    """An executed notebook that a model carries; its cells and the parameters papermill noted are there."""
+    """An executed notebook of a model, with cells and the parameters that papermill noted."""
     try:
         notebook = nbformat.read(model.path / name, 4)
         nbformat.validate(notebook)
@@ -215,7 +192,7 @@ def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:
 
 
 def _list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
-    """Kind and source of every cell but the one that papermill adds."""
+    """Kind and source of every cell except the one that papermill adds."""
     return [(cell.cell_type, cell.source) for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
 
 
@@ -251,14 +228,14 @@ def _compare_contracts(then: dict, now: dict) -> str:
     return "; ".join(differing[:SHOWN] + more) or "the same content, written otherwise"
 
 
-def _measure_distance(answer: Callable[[Graph], list[dict]], then: Graph, now: Graph) -> str:
+def _measure_distance(read_rows: Callable[[], list[dict]], then: Graph, now: Graph) -> str:
     try:
-        pairs = list(zip(answer(then), answer(now), strict=True))
-    except Exception as error:  # onnxruntime's errors share no base class below it
+        if not (rows := read_rows()):
+            return "none"
+        pairs = list(zip(then.answer(rows), now.answer(rows)))
+    except Exception as error:  # onnxruntime's errors share no other base class
         what = f"there is no column {error}" if isinstance(error, KeyError) else f"{error}"
         return f"cannot be answered by both: {what}"
-    if not pairs:
-        return "none"
     if then.contract["task"] != now.contract["task"]:
         return f"{len(pairs)}, answered by a {_say(then.contract['task'], now.contract['task'])}"
     if not then.contract["target"]["classes"]:

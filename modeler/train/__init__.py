@@ -1,4 +1,4 @@
-"""What train.ipynb and the gate both do with an estimator: encode for it, convert it, answer with it, score it."""
+"""What train.ipynb and the gate do with an estimator: encode its input, convert it, score its answers."""
 
 from modeler.train.estimator import convert_pipeline, encode_table
 from modeler.train.metrics import score_answers

@@ -1,36 +1,31 @@
-"""The scikit-learn Pipeline beside its graph: what it is fitted on, its conversion, its file and its answers."""
+"""The scikit-learn Pipeline: its input, its conversion to a graph, its file and its answers."""
 
 import copy
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from modeler import ModelerError
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no code of others
+TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
 
 
-def encode_table(frame: "pd.DataFrame", contract: dict) -> "pd.DataFrame":
-    """Turn raw rows into what the scikit-learn Pipeline is fitted on: the graph's inputs under the data's column names."""
-    import pandas as pd
-
+def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
+    """Turn raw rows into the input of the scikit-learn Pipeline: the graph's inputs under the data's column names."""
     names = [feature["name"] for feature in used_features(contract)]
     blocks = [pd.DataFrame(block, index=frame.index) for block in encode_columns(frame, contract).values()]
     return pd.concat(blocks, axis=1).set_axis(names, axis=1)
 
 
-def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
+def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """Convert a scikit-learn Pipeline, fitted on `X`, into the bytes of an ONNX graph with the inputs of `encode_columns`.
 
-    Its ColumnTransformer may select columns by name. A ModelerError names a step that has no converter.
+    Its ColumnTransformer may select columns by name. A ModelerError names the steps of a Pipeline without a converter.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -42,20 +37,13 @@ def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
     for step in positional.named_steps.values():
         if hasattr(step, "transformers_"):  # names with spaces do not survive conversion; positions do
             step.transformers_ = [
-                (
-                    name,
-                    part,
-                    [positions.get(column, column) for column in columns] if isinstance(columns, list) else columns,
-                )
+                (name, part, [positions.get(one, one) for one in columns] if isinstance(columns, list) else columns)
                 for name, part, columns in step.transformers_
             ]
+    inputs = [(name, kinds[name]([None, count])) for name, count in counts.items() if count]
     options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
     try:
-        graph = to_onnx(
-            positional,
-            initial_types=[(name, kinds[name]([None, count])) for name, count in counts.items() if count],
-            options=options,
-        )
+        graph = to_onnx(positional, initial_types=inputs, options=options)
     except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
         steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
         raise ModelerError(
@@ -67,7 +55,7 @@ def convert_pipeline(pipeline, X: "pd.DataFrame") -> bytes:
 
 
 def load_estimator(path: Path):
-    """Load model.skops; a ModelerError names a type in it that is none of scikit-learn or numpy."""
+    """Load model.skops; a ModelerError names the types in it that are foreign to scikit-learn and numpy."""
     import skops.io
 
     try:

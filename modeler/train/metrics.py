@@ -1,4 +1,4 @@
-"""The metrics of a model on rows it has not seen: one definition for train.ipynb, which writes them, and the gate."""
+"""The metrics of a model on rows it has not seen, defined once for train.ipynb and the gate."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,25 +9,15 @@ from modeler.model.contract import class_key
 
 PRIMARY = {"classification": "roc_auc", "regression": "r2"}
 RESAMPLES = 1000  # of the bootstrap
-BLOCK = 200_000  # weights drawn at a time, so that they stay in the processor's cache
+BLOCK = 200_000  # weights drawn at a time: they fit into the processor's cache
 
 
 def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dict[str, float | None]:
-    """Score answers as the API gives them, by the definitions of sklearn.metrics.
+    """Score the answers of `decode_answers` by the definitions of sklearn.metrics; `truth` has the class or value per row.
 
-    Parameters
-    ----------
-    answers, truth
-        What `decode_answers` returned, and the true classes or values, one a row.
-    target
-        The contract's target.
-
-    Returns
-    -------
-    dict
-        For classes accuracy, balanced_accuracy, roc_auc (several classes: macro one-vs-rest), f1_macro, log_loss, and
-        recall:CLASS and precision:CLASS of every class; for values r2, mae and rmse. None for a metric that is undefined,
-        such as roc_auc when a class is missing from `truth`.
+    Classes: accuracy, balanced_accuracy, roc_auc (several classes: macro one-vs-rest), f1_macro, log_loss, and recall:CLASS
+    and precision:CLASS of every class. Values: r2, mae and rmse. None for an undefined metric, such as roc_auc if `truth`
+    lacks a class.
     """
     from sklearn import metrics
 
@@ -41,23 +31,24 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
     keys = [class_key(label) for label in target["classes"]]
     truth, labels = [class_key(label) for label in truth], [class_key(answer["label"]) for answer in answers]
     probabilities = _stack_probabilities(answers)
-    precision, recall, _, support = metrics.precision_recall_fscore_support(
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
         truth, labels, labels=keys, zero_division=0.0
     )
-    codes, everywhere = encode_classes(truth, keys), support.min() > 0
+    codes = encode_classes(truth, keys)
+    likelihood = probabilities[np.arange(len(codes)), codes] / probabilities.sum(axis=1)
     return {
         "accuracy": float(metrics.accuracy_score(truth, labels)),
         "balanced_accuracy": float(recall[support > 0].mean()),
-        "roc_auc": measure_roc_auc(probabilities, codes) if everywhere else None,
-        "f1_macro": float(metrics.f1_score(truth, labels, labels=keys, average="macro", zero_division=0.0)),
-        "log_loss": _measure_log_loss(probabilities, codes),
+        "roc_auc": measure_roc_auc(probabilities, codes) if support.min() > 0 else None,
+        "f1_macro": float(f1.mean()),
+        "log_loss": float(-np.log(np.maximum(likelihood, 1e-7)).mean()),  # 1e-7 is a float32's resolution
         **{f"recall:{key}": float(value) if n else None for key, value, n in zip(keys, recall, support)},
         **{f"precision:{key}": float(value) for key, value in zip(keys, precision)},
     }
 
 
 def encode_classes(truth: Sequence[str], keys: list[str]) -> np.ndarray:
-    """The position of every row's class among `keys`."""
+    """The position of each row's class among `keys`."""
     positions = {key: position for position, key in enumerate(keys)}
     if unknown := sorted(set(truth) - positions.keys()):
         raise ModelerError(
@@ -69,16 +60,10 @@ def encode_classes(truth: Sequence[str], keys: list[str]) -> np.ndarray:
 def measure_roc_auc(
     probabilities: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None
 ) -> float | np.ndarray:
-    """Area under the ROC curve: of the last class for two, else the mean over the classes, each against the rest.
+    """Area under the ROC curve: of the last of two classes, or the mean of each class against the rest.
 
-    Equal to sklearn.metrics.roc_auc_score, but takes many weightings of the rows at once, as a bootstrap needs them.
-
-    Parameters
-    ----------
-    probabilities, codes
-        Shape (rows, classes), and the position of every row's class, shape (rows,).
-    weights
-        How often each row counts, shape (resamples, rows); then the areas have shape (resamples,).
+    Equal to sklearn.metrics.roc_auc_score. `probabilities` has the shape (rows, classes), `codes` the position of each
+    row's class. With `weights` of shape (resamples, rows), the areas have the shape (resamples,).
     """
     counted = np.ones((1, len(codes))) if weights is None else weights
     areas = _average_area(_rank_classes(probabilities, codes), counted)
@@ -88,9 +73,9 @@ def measure_roc_auc(
 def resample_primary(models: Sequence[Sequence[dict]], truth: Sequence, target: dict) -> np.ndarray:
     """The primary metric of several models, shape (models, RESAMPLES), on the same seeded resamples of the same rows.
 
-    Rows are resampled within classes, or within fifths of a numeric target, so that every resample has them all
-    (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). So the difference of two models is a
-    paired one. `models` holds each model's answers to the rows, `truth` the rows' classes or values.
+    `models` holds each model's answers. The bootstrap resamples within classes, or within fifths of a numeric target, so
+    each resample has all of them (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). The
+    difference of two models is paired.
     """
     if target["classes"]:
         codes = encode_classes([class_key(label) for label in truth], [class_key(label) for label in target["classes"]])
@@ -111,7 +96,7 @@ def resample_primary(models: Sequence[Sequence[dict]], truth: Sequence, target: 
 def measure_interval(gains: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of resampled gains (B. Efron, 1979).
 
-    A ModelerError says where a gain is undefined, as R² is for values that are all alike.
+    A ModelerError refuses undefined gains, such as R² on equal values.
     """
     if not np.isfinite(gains).all():
         raise ModelerError("the metric is undefined on the held-out rows; raise holdout or bring more rows")
@@ -125,22 +110,23 @@ def _stack_probabilities(answers: Sequence[dict]) -> np.ndarray:
 
 
 def _rank_classes(probabilities: np.ndarray, codes: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-    """For each class to be told from the rest: its rows, the rest by score, and how many of these lie below each row
-    of the class, and how many below or level."""
+    """For each class: its rows and the others, both by score, and per row of the class, the number of others below it
+    and the number below or level with it. Two classes need only the last."""
     ranking = []
     for index in [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1]):
         scores, of_class = probabilities[:, index], codes == index
-        rows, rest = (
-            part[np.argsort(scores[part], kind="stable")] for part in map(np.flatnonzero, (of_class, ~of_class))
-        )
+        parts = np.flatnonzero(of_class), np.flatnonzero(~of_class)
+        rows, rest = (part[np.argsort(scores[part], kind="stable")] for part in parts)
         below, level = (np.searchsorted(scores[rest], scores[rows], side) for side in ("left", "right"))
         ranking.append((rows, rest, below, level))
     return ranking
 
 
 def _average_area(ranking: Iterable[tuple[np.ndarray, ...]], weights: np.ndarray) -> np.ndarray:
-    """Probability that a row of a class outranks one that is not of it, ties counting half (Mann-Whitney U), averaged
-    over the classes; `weights` has shape (resamples, rows)."""
+    """The mean over the classes of the probability that a row of the class outranks another row (Mann-Whitney U).
+
+    A tie counts half; `weights` has the shape (resamples, rows).
+    """
     areas = []
     for rows, rest, below, level in ranking:
         passed = np.zeros((len(weights), len(rest) + 1), weights.dtype)
@@ -152,7 +138,7 @@ def _average_area(ranking: Iterable[tuple[np.ndarray, ...]], weights: np.ndarray
 
 
 def _resample(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Iterable[np.ndarray]:
-    """Yield blocks of bootstrap weights, shape (resamples in the block, rows), each stratum keeping its size."""
+    """Yield blocks of bootstrap weights, shape (resamples in the block, rows); each stratum keeps its size."""
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     block = max(1, BLOCK // len(strata))
@@ -163,9 +149,3 @@ def _resample(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> 
             drawn = rng.integers(len(rows), size=(count, len(rows))) + np.arange(count)[:, None] * len(rows)
             weights[:, rows] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
         yield weights
-
-
-def _measure_log_loss(probabilities: np.ndarray, codes: np.ndarray) -> float:
-    """Mean negative logarithm of the true class's probability, which is kept at 1e-7 or more (a float32's resolution)."""
-    likelihood = probabilities[np.arange(len(codes)), codes] / probabilities.sum(axis=1)
-    return float(-np.log(np.maximum(likelihood, 1e-7)).mean())
