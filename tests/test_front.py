@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
 import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 from test_predictor import store_model
 
 from modeler.service import front
@@ -120,3 +124,11 @@ def test_log_that_nobody_reads_is_no_reason_not_to_answer(predictor, monkeypatch
 
     monkeypatch.setattr("sys.stdout", Broken())
     assert ask(predictor, [part(b"[]")])[0] == 400
+
+
+def test_log_line_is_one_write_so_that_those_of_two_workers_do_not_mix():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    script = "from modeler.service.telemetry import write_log_line as write; write(rows=1); write(rows=2)"
+    with ours, theirs:
+        subprocess.run([sys.executable, "-u", "-c", script], stdout=theirs, cwd=ROOT, check=True)
+        assert [json.loads(ours.recv(1000))["rows"] for _ in range(2)] == [1, 2]

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from datetime import datetime, timezone
@@ -27,7 +28,9 @@ def write_log_line(**line) -> None:
     """Write one request to standard output, with the time; nothing of its body may be in there."""
     time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     try:
-        print(to_json({"time": time, **line}).decode(), flush=True)
+        # workers share the output, and where Python buffers nothing, as in an image, `print` writes the end of a line apart
+        sys.stdout.write(to_json({"time": time, **line}).decode() + "\n")
+        sys.stdout.flush()
     except (OSError, ValueError):
         pass  # nobody reads the log any more; the request is answered all the same
 
