@@ -47,7 +47,7 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
         steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
         raise ModelerError(
-            f"this Pipeline ({steps}) cannot be converted to ONNX: {str(error).splitlines()[0]}; "
+            f"this Pipeline ({steps}) cannot be converted to ONNX: {next(iter(str(error).splitlines()), type(error).__name__)}; "
             "take a step that skl2onnx supports, or one of the estimators the parameter `estimator` offers"
         ) from None
     graph.opset_import.sort(key=lambda opset: opset.domain)  # their order follows PYTHONHASHSEED otherwise
