@@ -193,6 +193,14 @@ def test_version_that_is_damaged_or_answers_otherwise_does_not_become_champion(r
     assert champion() == before and len(read_history("made")) == 2
 
 
+@pytest.mark.parametrize("file", ["metrics.json", "golden.json", "model.yaml"])
+def test_version_that_lost_a_file_does_not_become_champion(versions, home, file):
+    (home / "models" / "made" / versions[1] / file).unlink()
+    with pytest.raises(ModelerError, match=f"made:{versions[1]} has no readable {file}; .* Nothing was changed; --to"):
+        go_back()
+    assert champion() == versions[2] and len(read_history("made")) == 3
+
+
 def test_damaged_champion_is_left_by_a_rollback(versions, home):
     (home / "models" / "made" / versions[2] / "model.onnx").unlink()
     assert go_back()["after"] == versions[1] == champion()

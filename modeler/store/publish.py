@@ -111,12 +111,14 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
         target = StoredModel(f"{name}:{version}", store_home() / "models" / name / version)
         try:
             check_content(target)
+            if damage := find_damage(target):  # or the history would take the rollback for one that did not happen
+                raise ModelerError(f"{damage}; {target.mend}")
             prove(target)
         except ModelerError as error:
             raise ModelerError(f"{error}. Nothing was changed; --to names another version") from None
         runs = [event["run"] for event in events if event["event"] != REJECTED and event["version"] == version]
-        metrics = None if find_damage(target) else target.read("metrics.json")
-        event = make_event(ROLLED_BACK, version, before, version, next(filter(None, runs[::-1]), None), metrics, [])
+        run, metrics = next(filter(None, runs[::-1]), None), target.read("metrics.json")
+        event = make_event(ROLLED_BACK, version, before, version, run, metrics, [])
         with _note(name, event, staging):
             _move_latest(name, version, staging)
         return event
