@@ -33,15 +33,14 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
     from modeler.model.stored import content_version, find_champion
     from modeler.store.publish import note_rejection, publish_model
 
-    champion = find_champion(request.name)
-    judgement, verdict, candidate = None, {}, ""
+    champion, candidate, judgement = find_champion(request.name), f"{request.name}:{content_version(run)}", None
 
     def judge_against(champion) -> dict:
         nonlocal judgement
         against = f", against {champion.tag}" if champion else ""
         progress.say(f"gate       the graph on the raw hold-out{against}")
         judgement = judge(champion)
-        judgement.checks.append(_check_withdrawal(f"{request.name}:{content_version(run)}", readmit))
+        judgement.checks.append(_check_withdrawal(candidate, readmit))
         return {
             "verdict": "promoted" if judgement.passed else "rejected",
             "reasons": judgement.reasons,
@@ -50,7 +49,6 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
         }
 
     verdict = judge_against(champion)
-    candidate = f"{request.name}:{content_version(run)}"
     write_json(run / "provenance.json", provenance)
     if judgement.passed:
         progress.say(f"store      {candidate}")

@@ -11,6 +11,7 @@ from click_option_group import optgroup
 
 from modeler import ModelerError, UsageError
 from modeler.commands.options import DEFAULT_NAME, SECONDS, TEXT, Choice
+from modeler.runs.execute import CELL_TIMEOUT
 from modeler.runs.parameters import check_parameters, read_parameters
 
 NEEDS = {"eda.ipynb": ["data", "target", "split_by", "holdout", "out"], "train.ipynb": ["data", "out"]}
@@ -52,8 +53,8 @@ def retrain_options(command):
             help="keep rows that share this value on one side of the split"),
         optgroup.group("The notebooks"),
         optgroup.option("-p", "--param", metavar="KEY=VALUE", multiple=True, help="a notebook parameter, repeatable"),
-        optgroup.option("--cell-timeout", metavar="SECONDS", type=SECONDS, default="3600",
-            help="how long one cell may run (default: 3600)"),
+        optgroup.option("--cell-timeout", metavar="SECONDS", type=SECONDS, default=str(CELL_TIMEOUT),
+            help=f"how long one cell may run (default: {CELL_TIMEOUT})"),
         optgroup.group("The gate"),
         optgroup.option("--min", "floors", **repeatable, help="a floor, repeatable: accuracy, balanced_accuracy, "
             "roc_auc, f1_macro, recall:CLASS, precision:CLASS; r2"),

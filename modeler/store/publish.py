@@ -77,12 +77,13 @@ def publish_model(
                 write_json(staged / "verdict.json", verdict)
                 if verdict["verdict"] == "rejected":
                     return _reject(tag, *told, verdict["reasons"], staging)
-            if before == version and not find_damage(champion):
+            damage = _find_damage_at(name, version)
+            if before == version and not damage:
                 return None
             if not readmit and (withdrawal := find_withdrawal(tag)):
                 raise ModelerError(f"{withdrawal}. No model was changed")
-            event = make_event(PROMOTED, version, before, version, *told, _list_damages(tag, champion))
-            return _promote(event, name, staged, staging)
+            event = make_event(PROMOTED, version, before, version, *told, _list_damages(damage, champion))
+            return _promote(event, name, staged, staging, mends=bool(damage))
 
 
 def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
@@ -110,7 +111,6 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
         version = _choose_version(name, to, before, versions, events)
         target = StoredModel(f"{name}:{version}", store_home() / "models" / name / version)
         try:
-            check_content(target)
             if damage := find_damage(target):  # or the history would take the rollback for one that did not happen
                 raise ModelerError(f"{damage}; {target.mend}")
             prove(target)
@@ -171,24 +171,19 @@ def _stage_model(run: Path, tag: str, labels: dict, metadata: dict, verdict: dic
     return staged
 
 
-def _list_damages(tag: str, champion: StoredModel | None) -> list[str]:
+def _find_damage_at(name: str, version: str) -> str | None:
+    """What is wrong with a version that is stored; None for a whole one, or none."""
+    folder = store_home() / "models" / name / version
+    return find_damage(StoredModel(f"{name}:{version}", folder)) if folder.exists() else None
+
+
+def _list_damages(damage: str | None, champion: StoredModel | None) -> list[str]:
     """What a promotion mends or leaves behind, for the history."""
-    stored = StoredModel(tag, store_home() / "models" / tag.replace(":", "/"))
-    if stored.path.exists() and (damage := find_damage(stored)):
+    if damage:
         return [f"{damage}; it was stored again"]
-    if champion and champion.tag != tag and (damage := find_damage(champion)):
-        return [f"the champion before could not be used: {damage}"]
+    if champion and (lost := find_damage(champion)):
+        return [f"the champion before could not be used: {lost}"]
     return []
-
-
-def _move_in(staged: Path, folder: Path) -> None:
-    """Rename a finished model in; if that version exists but is damaged, replace each of its files."""
-    folder.parent.mkdir(exist_ok=True)
-    if not folder.exists():
-        os.rename(staged, folder)
-    elif find_damage(StoredModel(f"{folder.parent.name}:{folder.name}", folder)):
-        for path in staged.iterdir():
-            os.replace(path, folder / path.name)
 
 
 def _choose_version(name: str, to: str | None, before: str | None, versions: list[str], events: list[dict]) -> str:
@@ -203,10 +198,16 @@ def _choose_version(name: str, to: str | None, before: str | None, versions: lis
     raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
 
 
-def _promote(event: dict, name: str, staged: Path, staging: Path) -> dict:
-    """Move a staged version in and `latest` to it, and note that; needs the name's lock."""
+def _promote(event: dict, name: str, staged: Path, staging: Path, mends: bool) -> dict:
+    """Rename a staged version in, or have it mend the stored one, and move `latest`; needs the name's lock."""
+    folder = store_home() / "models" / name / event["version"]
     with _note(name, event, staging):
-        _move_in(staged, store_home() / "models" / name / event["version"])
+        folder.parent.mkdir(exist_ok=True)
+        if mends:
+            for path in staged.iterdir():
+                os.replace(path, folder / path.name)
+        elif not folder.exists():
+            os.rename(staged, folder)
         _move_latest(name, event["version"], staging)
     return event
 
