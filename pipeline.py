@@ -96,8 +96,7 @@ def execute_twice(run: Path, parameters: dict[str, dict], timeout: int, progress
 
 
 def import_gate() -> None:
-    """Import what the gate needs while the first kernel works; together it takes seconds."""
-    import nbconvert  # noqa: F401
+    """Import what the gate needs while the first kernel works; it takes seconds, and nothing of it imports Jupyter too."""
     import skops.io  # noqa: F401
 
     import modeler.gate.judge  # noqa: F401

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,6 +20,7 @@ TRIED = {
     "kantoku": "0.18.3",
     "uvicorn": "0.54.0",
     "nbval": "0.11.0",
+    "jsonschema": "4.26.0",
 }  # kantoku is what circus is installed by
 UV = Path(__file__).parent / "service" / "uv.sh"
 LAST_ACCEPT_SECONDS = 0.5  # after SIGTERM; uvicorn looks every 0.1 s whether it was told to stop
@@ -155,6 +157,14 @@ def use_kernel_manager(localize: Callable[[type], type]) -> None:
     import nbval.kernel
 
     nbval.kernel.KernelManager = localize(nbval.kernel.KernelManager)
+
+
+def leave_out_grammar() -> None:
+    """Have jsonschema do without `rfc3987_syntax`, which builds a grammar of every URI when it is imported, for a second.
+
+    nbformat imports jsonschema in each process that touches a notebook, and checks no URI. jsonschema has no option.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
 
 
 def _catches_hangup(pid: int) -> bool:

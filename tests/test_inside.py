@@ -3,6 +3,7 @@
 import importlib.metadata
 import inspect
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -84,6 +85,20 @@ def test_nbval_starts_kernels_by_a_class_in_its_module():
     import nbval.kernel
 
     assert "KernelManager(" in inspect.getsource(nbval.kernel.start_new_kernel), "nbval starts kernels in another way"
+
+
+def test_jsonschema_does_without_the_grammar_of_uris():
+    script = """
+import sys, time
+from modeler.inside import leave_out_grammar
+leave_out_grammar()
+import jsonschema, nbformat
+nbformat.validate(nbformat.v4.new_notebook())
+assert not [name for name in sys.modules if name.startswith("rfc3987_syntax.")]
+assert "rfc3987_syntax" in open(jsonschema._format.__file__).read()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, f"jsonschema imports rfc3987_syntax in another way: {ended.stderr}"
 
 
 def test_no_other_module_reaches_inside_a_library():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeler import ModelerError
+from modeler.inside import leave_out_grammar
 from modeler.runs.kernels import kernel_environment, localize_kernels
 
 CELL_TIMEOUT = 3600  # seconds
@@ -35,6 +36,7 @@ def execute_notebook(
     file of `writes` that is missing afterwards.
     """
     import papermill
+    leave_out_grammar()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     executed, given, started = run / notebook.name, read_files(run), time.monotonic()

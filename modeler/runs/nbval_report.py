@@ -4,13 +4,15 @@ import json
 
 import pytest
 
-from modeler.inside import use_kernel_manager
+from modeler.inside import leave_out_grammar, use_kernel_manager
 from modeler.runs.execute import is_code, quote_end
 from modeler.runs.kernels import localize_kernels
 from modeler.runs.replay import COMPARED, IGNORED
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser, pluginmanager):
+    leave_out_grammar()  # before nbval imports it
+    pluginmanager.import_plugin("nbval.plugin")
     parser.addoption("--cells-report", help="file that gets one JSON line per cell")
 
 

@@ -17,7 +17,7 @@ from modeler.runs.kernels import kernel_environment, prepare_child
 COMPARED, IGNORED = "compared", "ignored"  # the outcomes of a good cell in runs.nbval_report
 ADDRESSED = ".skops"  # skops writes memory addresses into its files: the gate compares their answers, not their bytes
 NBVAL = (  # only these plugins, and no configuration of the project or the user
-    f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p nbval.plugin -p modeler.runs.nbval_report "
+    f"-c {os.devnull} --rootdir . --noconftest -q --color=no -p no:cacheprovider -p modeler.runs.nbval_report "
     "--nbval --nbval-current-env --nbval-kernel-startup-timeout 120 "
 )
 
