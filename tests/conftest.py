@@ -257,6 +257,19 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
     return Project(folder), made
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the tests in two processes unless the command line says how.
+
+    Not by pyproject.toml: its settings hold for `pytest --nbval notebooks` too, whose cells need one kernel, in order.
+    """
+    option = config.option
+    untold = getattr(option, "numprocesses", 0) is None and not option.tx  # no number where xdist is missing or left out
+    if untold and not (hasattr(config, "workerinput") or option.usepdb or getattr(option, "nbval", False)):
+        option.numprocesses = 2
+        option.dist = "worksteal" if option.dist == "no" else option.dist
+
+
 SHARED_SLOWLY = {"shipped", "renamed"}  # what takes a build or retrains of their own
 
 
