@@ -3,7 +3,17 @@
 from modeler.data.columns import feature_type
 from modeler.data.derive import check_table, derive_contract
 from modeler.data.dialect import CsvFormat
+from modeler.data.rare import settle_rare_classes
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import load_table
 
-__all__ = ["CsvFormat", "check_table", "derive_contract", "feature_type", "load_table", "raw_records", "split_rows"]
+__all__ = [
+    "CsvFormat",
+    "check_table",
+    "derive_contract",
+    "feature_type",
+    "load_table",
+    "raw_records",
+    "settle_rare_classes",
+    "split_rows",
+]

@@ -125,7 +125,7 @@ def _describe_feature(column, training, association, reason) -> dict:
 
 def _describe_target(table, training, positive) -> dict:
     target, classes = table.target, list_classes(table)
-    described = {"name": target, "classes": classes}
+    described = {"name": target, "classes": classes} | ({"rare_classes": table.rare} if table.rare else {})
     if classes and len(classes) == 2:
         keys = [class_key(label) for label in classes]
         if positive and positive not in keys:

@@ -38,17 +38,26 @@ def check_split(table: Table, heldout: np.ndarray) -> None:
 
     Every class needs `TRAINED` training rows, one for each fold of the cross-validation in train.ipynb, and one held out.
     """
-    frame, target = table.frame, table.frame[table.target]
-    classes = [None] if table.task == "regression" else sorted(target.unique(), key=str)
-    for label in classes:
-        rows = np.ones(len(frame), bool) if label is None else (target == label).to_numpy()
-        trained, held = int((rows & ~heldout).sum()), int((rows & heldout).sum())
+    for label, (trained, held) in count_dealt(table, heldout).items():
         if trained < TRAINED or held < 1:
             what = table.name if label is None else f"class {str(label)!r} of {table.target!r}"
+            way = (
+                "bring more rows"
+                if label is None
+                else "leave such classes out with -p rare_classes=drop, join them with other"
+            )
             raise ModelerError(
                 f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
-                "bring more rows, merge or leave out rare classes, or change holdout with -p holdout=0.3"
+                f"{way}, or change holdout with -p holdout=0.3"
             )
+
+
+def count_dealt(table: Table, heldout: np.ndarray) -> dict:
+    """The rows trained on and held out, of each class or, for a regression, of None."""
+    if table.task == "regression":
+        return {None: (int((~heldout).sum()), int(heldout.sum()))}
+    counts = pd.crosstab(table.frame[table.target].to_numpy(), heldout).reindex(columns=[False, True], fill_value=0)
+    return {label: tuple(counted) for label, counted in zip(counts.index.tolist(), counts.to_numpy().tolist())}
 
 
 def hash_table(frame: pd.DataFrame) -> str:

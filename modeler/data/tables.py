@@ -22,7 +22,8 @@ class Table:
     """A data set with the column to predict.
 
     `name` is a slug that can name a model in the store. `told` is a task or "auto". `notes` say what was assumed of the
-    file. `left_out` counts its rows without a target, which the frame lacks.
+    file. `left_out` counts its rows without a target, which the frame lacks. `rare` says what became of rare classes: rule,
+    classes and rows.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Table:
     told: str = "auto"
     notes: tuple[str, ...] = ()
     left_out: int = 0
+    rare: dict | None = None
 
     @cached_property
     def task(self) -> str:

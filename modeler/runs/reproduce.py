@@ -10,6 +10,7 @@ import nbformat
 
 from modeler import ModelerError
 from modeler.data.dialect import CsvFormat
+from modeler.data.rare import settle_rare_classes
 from modeler.data.rows import hash_table, raw_records, split_rows
 from modeler.data.tables import Table, load_table
 from modeler.model.contract import class_key, read_contract
@@ -72,6 +73,7 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
     file = _find_data(model, data, runs, given, was) if Path(data).suffix else None
     try:
         table = load_table(str(file or data), target, told.get("task", "auto"), CsvFormat.from_parameters(told))
+        table = settle_rare_classes(table, told.get("rare_classes", "refuse"), told["holdout"], told["split_by"])
     except ModelerError as error:
         what = f"the data of {model.tag}, which had {was}, cannot be read in the same way today"
         raise ModelerError(f"{what}: {error}") from None
