@@ -59,6 +59,7 @@ def retrain(options: SimpleNamespace) -> int:
         "candidate": outcome.candidate,
         "verdict": outcome.verdict,
         "reasons": outcome.reasons,
+        "warnings": outcome.judgement.warnings,
         "metrics": outcome.judgement.metrics,
         "champion_metrics": outcome.judgement.champion_metrics,
         "notebooks": [

@@ -16,9 +16,18 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import skops.io
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
 
+from modeler.data import raw_records, split_rows
+from modeler.model.contract import read_json, write_json
+from modeler.model.graph import Graph
 from modeler.ship.run import find_free_port
+from modeler.train import convert_pipeline, encode_table, score_answers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -348,6 +357,33 @@ def copy_of(retrained, folder: Path) -> Project:
 def run(retrained, tmp_path) -> Path:
     """A copy of the default run's folder, free to be damaged."""
     return Path(shutil.copytree(retrained[1]["run"], tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def forest(retrained, tmp_path_factory) -> Path:
+    """The default run's folder with a forest in place of the model that the comparison chose."""
+    from modeler.data.tables import load_table
+    from modeler.gate.judge import judge_candidate
+
+    folder, table = tmp_path_factory.mktemp("forest") / "run", load_table("breast_cancer")
+    shutil.copytree(retrained[1]["run"], folder)
+    fill_run(folder, table.frame, RandomForestClassifier(random_state=0))
+    told = {"holdout": 0.2, "split_by": "", "positive": "", "threshold": 0.5}
+    assert judge_candidate(folder, table, told, {}, {}).passed  # and golden.json is written
+    return folder
+
+
+def fill_run(run: Path, frame, model) -> None:
+    """Train a model on the columns of a run's contract, and write what train.ipynb would."""
+    contract = read_json(run / "contract.json")
+    target, heldout = contract["target"], split_rows(frame, contract["holdout"]["share"])
+    X, y = encode_table(frame, contract), frame[target["name"]].to_numpy(str)
+    columns = ColumnTransformer([("numbers", SimpleImputer(strategy="median"), list(X))])
+    pipeline = Pipeline([("columns", columns), ("model", model)]).fit(X[~heldout], y[~heldout])
+    skops.io.dump(pipeline, run / "model.skops")
+    (run / "model.onnx").write_bytes(convert_pipeline(pipeline, X))
+    answers = Graph(run / "model.onnx", contract).answer(raw_records(frame[heldout]))
+    write_json(run / "metrics.json", score_answers(answers, y[heldout].tolist(), target))
 
 
 @pytest.fixture

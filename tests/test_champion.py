@@ -33,6 +33,12 @@ def table():
 
 
 @pytest.fixture
+def run(forest, tmp_path):
+    """A run with a forest, free to be damaged."""
+    return shutil.copytree(forest, tmp_path / "run")
+
+
+@pytest.fixture
 def stored(run, tmp_path):
     """A second copy of the default run, to be the champion."""
     return shutil.copytree(run, tmp_path / "champion")

@@ -32,6 +32,12 @@ def table():
     return load_table("breast_cancer")
 
 
+@pytest.fixture
+def run(forest, tmp_path):
+    """A run with a forest, free to be damaged."""
+    return shutil.copytree(forest, tmp_path / "run")
+
+
 def judge(run, table, floors=None, ceilings=None, holdout=0.2, threshold=0.5):
     told = {"holdout": holdout, "split_by": "", "positive": "", "threshold": threshold}
     return judge_candidate(run, table, told, floors or {}, ceilings or {})

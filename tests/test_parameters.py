@@ -39,17 +39,18 @@ def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(shipped
                 assert RANGE.search(parameter.comment) or LEAST.search(parameter.comment), parameter
 
 
-def test_estimator_offers_five(shipped):
+def test_estimator_offers_six_and_their_comparison(shipped):
     choices = CHOICES.search(shipped["train.ipynb"]["estimator"].comment)[1].split(", ")
     assert choices == [
-        "logistic_regression", "random_forest", "extra_trees", "gradient_boosting", "hist_gradient_boosting",
+        "auto", "logistic_regression", "binned_logistic_regression", "gradient_boosting", "hist_gradient_boosting",
+        "random_forest", "extra_trees",
     ]  # fmt: skip
 
 
 def test_values_take_the_type_of_their_parameter(shipped):
     given = ["seed=007", "threshold=1", "estimator=extra_trees", "holdout=.25", "positive=a=b"]
     assert check_parameters(given, shipped, RESERVED) == {
-        "seed": 7, "threshold": 1.0, "estimator": "extra_trees", "holdout": 0.25, "positive": "a=b",
+        "seed": 7, "threshold": "1", "estimator": "extra_trees", "holdout": 0.25, "positive": "a=b",
     }  # fmt: skip
 
 
@@ -62,13 +63,18 @@ def test_values_take_the_type_of_their_parameter(shipped):
         ("seed=notanint", "seed must be a whole number, got: notanint"),
         ("seed=1.5", "seed must be a whole number, got: 1.5"),
         ("seed=-1", "seed must be from 0 to 4294967295, got: -1"),
-        ("threshold=high", "threshold must be a number, got: high"),
-        ("threshold=nan", "threshold must be a finite number, got: nan"),
-        ("threshold=1.01", "threshold must be from 0 to 1, got: 1.01"),
+        ("threshold=high", "threshold must be one of auto, recall:SHARE, or from 0 to 1, got: high"),
+        ("threshold=nan", "threshold must be one of auto, recall:SHARE, or from 0 to 1, got: nan"),
+        ("threshold=1.01", "threshold must be one of auto, recall:SHARE, or from 0 to 1, got: 1.01"),
+        ("threshold=recall:0", "or from 0 to 1, got: recall:0"),
+        ("threshold=recall:1.1", "or from 0 to 1, got: recall:1.1"),
+        ("threshold=recall:most", "or from 0 to 1, got: recall:most"),
+        ("threshold=precision:0.9", "or from 0 to 1, got: precision:0.9"),
+        ("rare_classes=merge", "rare_classes must be one of refuse, drop, other, got: merge"),
         ("holdout=0.9", "holdout must be from 0.05 to 0.5, got: 0.9"),
         (
             "estimator=forest",
-            "estimator must be one of logistic_regression, random_forest, extra_trees, gradient_boosting, ",
+            "estimator must be one of auto, logistic_regression, binned_logistic_regression, gradient_boosting, ",
         ),
         ("estimator=random_forrest", "got: random_forrest (did you mean 'random_forest'?)"),
         ("n_estimators=0", "n_estimators must be at least 1, got: 0"),

@@ -136,7 +136,11 @@ def make_mixed(kind: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", ["two", "several", "numbers"])
 @pytest.mark.parametrize(
-    "estimator", ["logistic_regression", "random_forest", "extra_trees", "gradient_boosting", "hist_gradient_boosting"]
+    "estimator",
+    [
+        "auto", "logistic_regression", "binned_logistic_regression", "gradient_boosting", "hist_gradient_boosting",
+        "random_forest", "extra_trees",
+    ],  # fmt: skip
 )
 def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path, monkeypatch, capsys, kind, estimator):
     """The cells of train.ipynb, from its first to the one that compares graph and estimator, run here without a kernel."""
@@ -146,13 +150,48 @@ def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path
     training = table.frame[~split_rows(table.frame, 0.2)]
     write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
     told = {"data": "mixed.parquet", "estimator": estimator, "n_estimators": 10, "max_categories": 20, "out": "."}
-    run_cells(told, until="graph and estimator differ")
+    names = run_cells(told, until="graph and estimator differ")
     assert "graph and estimator give the same answer to all" in capsys.readouterr().out
+    compared = [entry["estimator"] for entry in names["cv"]["compared"]]
+    assert names["cv"]["chosen"] in compared and len(compared) == (7 if estimator == "auto" else 1)
+
+
+def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    frame = make_mixed("numbers")
+    frame.assign(y=np.exp(frame["y"])).to_parquet("skewed.parquet")
+    table = load_table("skewed.parquet", "y")
+    training = table.frame[~split_rows(table.frame, 0.2)]
+    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
+    told = {"data": "skewed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."}
+    names = run_cells(told, until="graph and estimator differ")
+    assert "graph and estimator give the same answer to all" in capsys.readouterr().out
+    means = {entry["estimator"]: entry["mean"] for entry in names["cv"]["compared"]}
+    assert len(means) == 14 and names["cv"]["chosen"] in means
+    assert means["logistic_regression, log"] > means["logistic_regression"]
+    only = run_cells(told | {"target_transform": "none"}, until="print(\"compared:\"")
+    assert len(only["candidates"]) == 6
+    only = run_cells(told | {"target_transform": "log", "estimator": "extra_trees"}, until="print(\"compared:\"")
+    assert list(only["candidates"]) == ["extra_trees, log"]
+
+
+def test_threshold_is_chosen_by_cross_validated_answers_and_kept_in_the_contract(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_mixed("two").to_parquet("mixed.parquet")
+    table = load_table("mixed.parquet", "y")
+    training = table.frame[~split_rows(table.frame, 0.2)]
+    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
+    told = {"data": "mixed.parquet", "estimator": "logistic_regression", "threshold": "recall:0.95", "out": "."}
+    names = run_cells(told, until="graph and estimator differ")
+    assert len(names["guessed"]) == len(training) and names["target"]["threshold"] not in (0.5, 0.95)
+    found = names["guessed"][names["is_positive"]] >= names["target"]["threshold"]
+    assert found.mean() >= 0.95
+    assert names["graph"].contract["target"]["threshold"] == names["target"]["threshold"]
 
 
 def run_cells(told: dict, until: str, edit=lambda source: source) -> dict:
     """Run the code cells of train.ipynb up to the one that holds a text, with these parameters; the names it sets."""
-    names = {}
+    names = {"display": print}
     for cell in nbformat.read(ROOT / "notebooks" / "train.ipynb", 4).cells:
         if cell.cell_type == "code":
             exec(compile(edit(cell.source), "train.ipynb", "exec"), names)

@@ -44,6 +44,7 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
         return {
             "verdict": "promoted" if judgement.passed else "rejected",
             "reasons": judgement.reasons,
+            "warnings": judgement.warnings,
             "rows_without_target": request.table.left_out,
             "checks": [asdict(check) for check in judgement.checks],
         }

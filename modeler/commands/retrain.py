@@ -1,6 +1,7 @@
 """The retrain's options, what is checked of them before any kernel starts, and the outcome in words."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -57,7 +58,7 @@ def retrain_options(command):
             help=f"how long one cell may run (default: {CELL_TIMEOUT})"),
         optgroup.group("The gate"),
         optgroup.option("--min", "floors", **repeatable, help="a floor, repeatable: accuracy, balanced_accuracy, "
-            "roc_auc, f1_macro, recall:CLASS, precision:CLASS; r2"),
+            "roc_auc, average_precision, f1_macro, recall:CLASS, precision:CLASS; r2"),
         optgroup.option("--max", "ceilings", **repeatable, help="a ceiling, repeatable: log_loss; mae, rmse"),
         optgroup.option("--promote-if", type=Choice(["not-worse", "better"]), default="not-worse",
             help="the rule against the champion, by the 95 % interval of the difference in roc_auc or r2: not wholly "
@@ -83,6 +84,7 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
 
     from modeler.data.derive import list_classes
     from modeler.data.dialect import CsvFormat
+    from modeler.data.rare import settle_rare_classes
     from modeler.data.rows import check_split, split_rows
     from modeler.data.tables import load_table, slugify, warn_of_leaks
     from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
@@ -95,11 +97,13 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
     if by == table.target:
         raise UsageError(f"--split-by {by}: this is the target; name a column such as a patient id")
+    table = settle_rare_classes(table, told.get("rare_classes", "refuse"), told["holdout"], by)
     progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
     for note in [*table.notes, *warn_of_leaks(table)]:
         progress.say(f"           {note}")
     check_split(table, split_rows(table.frame, told["holdout"], by))
     classes = list_classes(table)
+    check_threshold(parameters["train.ipynb"].get("threshold", ""), classes, table.target)
     check_positive(told.get("positive", ""), classes, table.target)
     ceilings = check_bounds(options.ceilings, "--max", classes)
     floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | check_bounds(options.floors, "--min", classes)
@@ -129,6 +133,15 @@ def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: S
     return {
         file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
     }
+
+
+def check_threshold(rule: str, classes: list | None, target: str) -> None:
+    """Raise a UsageError if a threshold is to be chosen where there are not two classes."""
+    if re.match("auto|recall:", str(rule)) and len(classes or []) != 2:
+        what = f"{len(classes)} classes" if classes else "values"
+        raise UsageError(
+            f"-p threshold={rule}: only of two classes one is answered from a threshold on, and {target!r} has {what}; leave it out"
+        )
 
 
 def check_positive(positive: str, classes: list | None, target: str) -> None:
@@ -163,6 +176,7 @@ def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str
     lines = [
         f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
         *(describe_check(check) for check in sorted(checks, key=lambda check: check.passed)),
+        *(f"  warning    {warning['message']}" for warning in result["warnings"]),
         *(f"  {'' if number else 'data':10} {note}" for number, note in enumerate(notes)),
         f"  hold-out   {scores or 'not scored'}",
         f"  champion   {result['model'] or 'none'}",

@@ -9,7 +9,15 @@ from modeler.gate.checks import Check
 from modeler.model.contract import class_key
 
 FLOORS = {
-    "classification": ["accuracy", "balanced_accuracy", "roc_auc", "f1_macro", "recall:CLASS", "precision:CLASS"],
+    "classification": [
+        "accuracy",
+        "balanced_accuracy",
+        "roc_auc",
+        "average_precision",
+        "f1_macro",
+        "recall:CLASS",
+        "precision:CLASS",
+    ],
     "regression": ["r2"],
 }
 CEILINGS = {"classification": ["log_loss"], "regression": ["mae", "rmse"]}

@@ -33,7 +33,7 @@ def check_contract(candidate: Candidate, told: dict) -> Check:
     training, positive = table.frame[~candidate.heldout], told.get("positive", "")
     derived = derive_contract(table, training, 0, told["holdout"], told["split_by"], positive)
     if "positive" in derived["target"]:
-        derived["target"]["threshold"] = told.get("threshold", THRESHOLD)
+        derived["target"]["threshold"] = _expect_threshold(contract["target"], told.get("threshold", THRESHOLD))
     differing = [] if contract["target"] == derived["target"] else ["target"]
     for ours, theirs in zip(contract["features"], derived["features"], strict=True):
         both_used = ours["used"] and theirs["used"]
@@ -43,6 +43,14 @@ def check_contract(candidate: Candidate, told: dict) -> Check:
     if differing:
         sentence = f"the contract is not that of the data and parameters: {', '.join(differing[:5])} differ"
     return Check("contract", not differing, float(len(differing)), 0.0, sentence)
+
+
+def _expect_threshold(target: dict, told: str | float) -> float:
+    """The threshold that was told or, where train.ipynb chose it by a rule, its own: any number from 0 to 1."""
+    try:
+        return float(told)
+    except ValueError:
+        return target["threshold"] if 0 <= target["threshold"] <= 1 else THRESHOLD
 
 
 def compare_answers(answers: list[dict], expected: list[dict], contract: dict) -> Check:

@@ -1,7 +1,7 @@
 """The gate between a candidate and the store. It trusts no notebook: every figure is computed again from the raw data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeler.data.tables import Table
@@ -18,6 +18,7 @@ from modeler.gate.checks import (
     explain_error,
     replay,
 )
+from modeler.gate.warnings import list_warnings
 from modeler.model.contract import read_json
 from modeler.model.stored import StoredModel
 from modeler.train.metrics import score_answers
@@ -26,11 +27,12 @@ from modeler.train.metrics import score_answers
 @dataclass(frozen=True)
 class Judgement:
     """What the gate found: its checks, the candidate's metrics on the hold-out, and the champion's on the rows of their
-    comparison; no metrics where they could not be computed."""
+    comparison; no metrics where they could not be computed. `warnings` refuse nothing."""
 
     checks: list[Check]
     metrics: dict[str, float | None]
     champion_metrics: dict[str, float | None] | None = None
+    warnings: list[dict] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -72,7 +74,7 @@ def judge_candidate(
     except Exception as error:  # fail closed, whatever a notebook left behind
         sentence = f"the candidate cannot be judged: {explain_error(error)}"
         return Judgement([Check("candidate", False, None, None, sentence)], {})
-    checks, metrics, theirs = [], {}, {}
+    checks, metrics, theirs, warnings = [], {}, {}, []
 
     def check_champion() -> list[Check]:
         check, scores = challenge_champion(champion, candidate, promote_if, allow_contract_change)
@@ -87,7 +89,8 @@ def judge_candidate(
     _run_check(checks, "better than a dummy", lambda: [beat_dummy(candidate)])
     _run_check(checks, "against the champion", check_champion)
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
-    return Judgement(checks, metrics, theirs or None)
+    _run_check(checks, "warnings", lambda: warnings.extend(list_warnings(candidate, told)) or [])
+    return Judgement(checks, metrics, theirs or None, warnings)
 
 
 def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) -> None:
@@ -99,10 +102,11 @@ def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) 
 
 def _check_answers(run: Path, candidate: Candidate, metrics: dict) -> list[Check]:
     """Are graph, estimator and metrics.json at one? Fills in `metrics`."""
-    contract = candidate.contract
+    contract, written = candidate.contract, read_json(run / "metrics.json")
+    written.pop("cv", None)  # how the estimator was chosen, on training rows
     metrics.update(score_answers(candidate.answers, candidate.truth, contract["target"]))
     return [
         compare_answers(candidate.answers, candidate.expected, contract),
-        compare_metrics(metrics, read_json(run / "metrics.json")),
+        compare_metrics(metrics, written),
         replay(candidate.graph, candidate.golden, contract),
     ]

@@ -1,7 +1,8 @@
 """The parameters of the notebooks, read from the cell tagged `parameters` and checked before any kernel starts.
 
 A parameter is one line, `name: type = literal  # unit or effect`. Its comment may set limits: `one of a, b, c`,
-`from 0.05 to 0.5` or `at least 1`.
+`from 0.05 to 0.5` or `at least 1`. A text with `from … to …` is such a number or, with `one of`, one of these words; a word
+`recall:SHARE` stands for a share of more than 0, up to 1.
 """
 
 import ast
@@ -18,7 +19,7 @@ from modeler import ModelerError, UsageError, did_you_mean
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 NUMBER = r"(-?[\d_.]*\d(?:e-?\d+)?)"
-CHOICES = re.compile(r"\bone of ((?:[\w.-]+, )*[\w.-]*\w)")
+CHOICES = re.compile(r"\bone of ((?:[\w.:-]+, )*[\w.:-]*\w)")
 RANGE = re.compile(rf"\bfrom {NUMBER} to {NUMBER}")
 LEAST = re.compile(rf"\bat least {NUMBER}")
 
@@ -34,14 +35,17 @@ class Parameter:
 
     def parse(self, text: str) -> str | int | float | bool:
         """Turn a text from the command line into a value; a UsageError says what is allowed."""
-        value = self._convert(text)
-        if (choices := CHOICES.search(self.comment)) and str(value) not in (allowed := choices[1].split(", ")):
-            hint = did_you_mean(text, allowed)
-            raise UsageError(f"{self.name} must be one of {', '.join(allowed)}, got: {text}{hint}")
-        if self.type not in (int, float):
+        value, is_number = self._convert(text), self.type in (int, float)
+        choices, limits = CHOICES.search(self.comment), RANGE.search(self.comment)
+        limits = limits if is_number or choices else None
+        words = choices[1].split(", ") if choices else []
+        is_allowed = any(_is_choice(str(value), word) for word in words) or (limits and _is_within(text, limits))
+        if (choices or limits) and not is_allowed:
+            told = f"one of {', '.join(words)}" if words else ""
+            told += (", or " if words and limits else "") + (f"from {limits[1]} to {limits[2]}" if limits else "")
+            raise UsageError(f"{self.name} must be {told}, got: {text}{did_you_mean(text, words)}")
+        if not is_number:
             return value
-        if (limits := RANGE.search(self.comment)) and not float(limits[1]) <= value <= float(limits[2]):
-            raise UsageError(f"{self.name} must be from {limits[1]} to {limits[2]}, got: {text}")
         if (least := LEAST.search(self.comment)) and not value >= float(least[1]):
             raise UsageError(f"{self.name} must be at least {least[1]}, got: {text}")
         return value
@@ -116,6 +120,23 @@ def check_parameters(
             raise UsageError(f"-p {pair}: {name} is given twice; give it once")
         checked[name] = known[name].parse(text)
     return checked
+
+
+def _is_within(text: str, limits: re.Match) -> bool:
+    try:
+        return float(limits[1]) <= float(text) <= float(limits[2])
+    except ValueError:
+        return False
+
+
+def _is_choice(text: str, choice: str) -> bool:
+    if not choice.endswith(":SHARE"):
+        return text == choice
+    word, _, share = text.partition(":")
+    try:
+        return word == choice.removesuffix(":SHARE") and 0 < float(share) <= 1
+    except ValueError:
+        return False
 
 
 def _read_comments(source: str) -> dict[int, str]:

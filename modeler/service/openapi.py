@@ -123,7 +123,7 @@ def _describe_answers(target: dict, tag: str) -> dict:
             message=TEXT,
             value={"description": "what was received; null where there was nothing"},
         ),
-        "Model": _require(tag=TEXT, **{name: {"type": "object"} for name in records}),
+        "Model": _require(tag=TEXT, **{name: {"type": "object"} for name in records}, warnings={"type": "array"}),
     }
 
 

@@ -117,7 +117,8 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
         except ModelerError as error:
             raise ModelerError(f"{error}. Nothing was changed; --to names another version") from None
         runs = [event["run"] for event in events if event["event"] != REJECTED and event["version"] == version]
-        run, metrics = next(filter(None, runs[::-1]), None), target.read("metrics.json")
+        run = next(filter(None, runs[::-1]), None)
+        metrics = {name: value for name, value in target.read("metrics.json").items() if name != "cv"}
         event = make_event(ROLLED_BACK, version, before, version, run, metrics, [])
         with _note(name, event, staging):
             _move_latest(name, version, staging)

@@ -1,6 +1,17 @@
-"""What train.ipynb and the gate do with an estimator: encode its input, convert it, score its answers."""
+"""What train.ipynb and the gate do with estimators: encode input, compare, convert to a graph, score answers."""
 
+from modeler.train.compare import average_pipelines, choose_estimator, describe_comparison
 from modeler.train.estimator import convert_pipeline, encode_table
 from modeler.train.metrics import score_answers
+from modeler.train.thresholds import choose_threshold, list_thresholds
 
-__all__ = ["convert_pipeline", "encode_table", "score_answers"]
+__all__ = [
+    "average_pipelines",
+    "choose_estimator",
+    "choose_threshold",
+    "convert_pipeline",
+    "describe_comparison",
+    "encode_table",
+    "list_thresholds",
+    "score_answers",
+]

@@ -25,7 +25,8 @@ def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
 def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """Convert a scikit-learn Pipeline, fitted on `X`, into the bytes of an ONNX graph with the inputs of `encode_columns`.
 
-    Its ColumnTransformer may select columns by name. A ModelerError names the steps of a Pipeline without a converter.
+    Its ColumnTransformer may select columns by name; its last step may be a TransformedTargetRegressor with `np.log` and
+    `np.exp`. A ModelerError names the steps of a Pipeline without a converter.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -41,6 +42,9 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
                 for name, part, columns in step.transformers_
             ]
     inputs = [(name, kinds[name]([None, count])) for name, count in counts.items() if count]
+    is_log = getattr(positional[-1], "inverse_func", None) is np.exp
+    if is_log:
+        positional.steps[-1] = ("model", positional[-1].regressor_)
     options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
     try:
         graph = to_onnx(positional, initial_types=inputs, options=options)
@@ -50,8 +54,23 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
             f"this Pipeline ({steps}) cannot be converted to ONNX: {next(iter(str(error).splitlines()), type(error).__name__)}; "
             "take a step that skl2onnx supports, or one of the estimators the parameter `estimator` offers"
         ) from None
+    if is_log:
+        _append_exponential(graph.graph)
+    read = {name for node in graph.graph.node for name in node.input}
+    unread = [constant for constant in graph.graph.initializer if constant.name not in read]
+    for constant in unread:  # a vote leaves some, and ONNX Runtime would warn of them whenever it loads the graph
+        graph.graph.initializer.remove(constant)
     graph.opset_import.sort(key=lambda opset: opset.domain)  # their order follows PYTHONHASHSEED otherwise
     return graph.SerializeToString(deterministic=True)
+
+
+def _append_exponential(graph) -> None:
+    """Have an ONNX graph answer the exponential of its answer; skl2onnx has no converter for TransformedTargetRegressor."""
+    from onnx.helper import make_node
+
+    answer = graph.output[0]
+    graph.node.append(make_node("Exp", [answer.name], ["exponential"]))
+    answer.name = "exponential"
 
 
 def load_estimator(path: Path):

@@ -15,8 +15,8 @@ BLOCK = 200_000  # weights drawn at a time: they fit into the processor's cache
 def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dict[str, float | None]:
     """Score the answers of `decode_answers` by the definitions of sklearn.metrics; `truth` has the class or value per row.
 
-    Classes: accuracy, balanced_accuracy, roc_auc (several classes: macro one-vs-rest), f1_macro, log_loss, and recall:CLASS
-    and precision:CLASS of every class. Values: r2, mae and rmse. None for an undefined metric, such as roc_auc if `truth`
+    Classes: accuracy, balanced_accuracy, roc_auc and average_precision (several classes: macro one-vs-rest; two: the positive
+    one), f1_macro, log_loss, and recall:CLASS and precision:CLASS of every class. Values: r2, mae and rmse. None for an undefined metric, such as roc_auc if `truth`
     lacks a class.
     """
     from sklearn import metrics
@@ -40,6 +40,7 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
         "accuracy": float(metrics.accuracy_score(truth, labels)),
         "balanced_accuracy": float(recall[support > 0].mean()),
         "roc_auc": measure_roc_auc(probabilities, codes) if support.min() > 0 else None,
+        "average_precision": _measure_average_precision(probabilities, codes, target) if support.min() > 0 else None,
         "f1_macro": float(f1.mean()),
         "log_loss": float(-np.log(np.maximum(likelihood, 1e-7)).mean()),  # 1e-7 is a float32's resolution
         **{f"recall:{key}": float(value) if n else None for key, value, n in zip(keys, recall, support)},
@@ -102,6 +103,17 @@ def measure_interval(gains: np.ndarray) -> tuple[float, float]:
         raise ModelerError("the metric is undefined on the held-out rows; raise holdout or bring more rows")
     low, high = np.percentile(gains, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _measure_average_precision(probabilities: np.ndarray, codes: np.ndarray, target: dict) -> float:
+    """The mean precision over the recalls, of the positive of two classes or the mean of each class against the rest."""
+    from sklearn.metrics import average_precision_score
+
+    positions = range(probabilities.shape[1])
+    if "positive" in target:
+        positions = [target["classes"].index(target["positive"])]
+    areas = [average_precision_score(codes == position, probabilities[:, position]) for position in positions]
+    return float(np.mean(areas))
 
 
 def _stack_probabilities(answers: Sequence[dict]) -> np.ndarray:
