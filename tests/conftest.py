@@ -266,14 +266,20 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
     return Project(folder), made
 
 
+TIMEOUT = 900  # seconds for a test; a shared store, bento or image may be waited for
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Run the tests in two processes unless the command line says how.
+    """Run the tests in two processes, each test with a timeout, unless the command line says otherwise.
 
-    Not by pyproject.toml: its settings hold for `pytest --nbval notebooks` too, whose cells need one kernel, in order.
+    pyproject.toml would say so of `pytest --nbval notebooks` too, whose cells need one kernel, in order, and which needs
+    neither pytest-xdist nor pytest-timeout.
     """
     option = config.option
-    untold = getattr(option, "numprocesses", 0) is None and not option.tx  # no number where xdist is missing or left out
+    if getattr(option, "timeout", 0) is None:
+        option.timeout = TIMEOUT
+    untold = getattr(option, "numprocesses", 0) is None and not option.tx
     if untold and not (hasattr(config, "workerinput") or option.usepdb or getattr(option, "nbval", False)):
         option.numprocesses = 2
         option.dist = "worksteal" if option.dist == "no" else option.dist
