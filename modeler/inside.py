@@ -6,9 +6,7 @@ process needs a part of this alone.
 
 import base64
 import os
-import re
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -112,8 +110,7 @@ def refuse_late_connections() -> None:
 
         def refuse():
             for listening in controller.arbiter.sockets.values():
-                with suppress(OSError):  # it was told to stop twice
-                    listening.shutdown(socket.SHUT_RDWR)
+                listening.close()
 
         controller.loop.add_callback_from_signal(controller.loop.call_later, LAST_ACCEPT_SECONDS, refuse)
 
@@ -121,10 +118,12 @@ def refuse_late_connections() -> None:
 
 
 def forward_hangup() -> None:
-    """Have BentoML's parent process pass SIGHUP on to its workers.
+    """Have BentoML's parent process pass SIGHUP on to its workers, which `service/signals.py` prepares.
 
     By itself, circus starts other workers and stops these, which costs requests: those that arrive on an open connection, or
-    on one just accepted, in the moment the connection is closed. Its list of signals is no setting.
+    on one just accepted, in the moment the connection is closed. Its list of signals is no setting. SIGHUP would end a
+    worker that has not come far enough to catch it: workers begin with it blocked, and the system keeps it for them. circus
+    starts them by `preexec_fn`, so that Python's hooks of fork are called.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # not the server's own process, as in a test
@@ -135,10 +134,11 @@ def forward_hangup() -> None:
 
     def forward(number, frame):
         for worker in psutil.Process().children():
-            if _catches_hangup(worker.pid):
+            with suppress(psutil.NoSuchProcess):
                 worker.send_signal(signal.SIGHUP)
 
     signal.signal(signal.SIGHUP, forward)
+    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
 
 
 def answer_unreadable(answer: Callable[[], bytes]) -> None:
@@ -165,12 +165,3 @@ def leave_out_grammar() -> None:
     nbformat imports jsonschema in each process that touches a notebook, and checks no URI. jsonschema has no option.
     """
     sys.modules.setdefault("rfc3987_syntax", None)
-
-
-def _catches_hangup(pid: int) -> bool:
-    """Whether a worker has come far enough; SIGHUP would end it before, and it will load the model after that anyway."""
-    try:
-        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
-    except OSError:
-        return False
-    return bool(int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)

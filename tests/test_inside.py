@@ -73,6 +73,29 @@ def test_circus_has_the_signals_and_the_quit_that_we_change():
     assert "controller" in inspect.signature(SysHandler.__init__).parameters, "circus' SysHandler has no controller"
 
 
+WORKER = """
+import signal, time
+time.sleep(0.5)
+signal.signal(signal.SIGHUP, lambda *_: print("caught"))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+"""
+PARENT = """
+import os, signal, sys
+from circus.process import Process
+from modeler.inside import forward_hangup
+forward_hangup()
+worker = Process("worker", 1, sys.executable, ["-c", sys.argv[1]], pipe_stdout=False, pipe_stderr=False)
+os.kill(os.getpid(), signal.SIGHUP)
+sys.exit(worker._worker.wait())
+"""
+
+
+def test_circus_keeps_a_hangup_for_a_worker_that_cannot_catch_it_yet():
+    done = subprocess.run([sys.executable, "-c", PARENT, WORKER], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, f"circus starts its workers in another way, and SIGHUP ends them: {done.stderr}"
+    assert done.stdout == "caught\n", "a worker lost the SIGHUP it was sent while it started"
+
+
 def test_uvicorn_asks_one_method_for_its_answer_to_what_is_no_http():
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 

@@ -29,7 +29,7 @@ def _limit_grace(seconds: int) -> None:
 
 
 def _catch_hangup(reload: Callable[[], Coroutine]) -> None:
-    """Have this worker run `reload` beside its requests at each SIGHUP."""
+    """Have this worker run `reload` beside its requests at each SIGHUP, also at one it was sent while it started."""
     loop, tasks = asyncio.get_running_loop(), set()  # a loop itself does not keep its tasks
 
     def begin():
@@ -37,3 +37,4 @@ def _catch_hangup(reload: Callable[[], Coroutine]) -> None:
         task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, begin)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker begins with it blocked
