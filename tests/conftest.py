@@ -24,6 +24,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
 from modeler.data import raw_records, split_rows
+from modeler.linux import IS_LINUX
 from modeler.model.contract import read_json, write_json
 from modeler.model.graph import Graph
 from modeler.ship.run import find_free_port
@@ -338,8 +339,15 @@ def build(project: Project, *arguments: str) -> str:
     return done.stdout.partition("__tag__:")[2].strip()
 
 
+def needs_linux(why: str) -> pytest.MarkDecorator:
+    """The mark of a test that other systems cannot run, with the reason that they print."""
+    return pytest.mark.skipif(not IS_LINUX, reason=f"needs Linux, {why}")
+
+
 def own_namespace():
     """The command that lets another mount a filesystem of its own."""
+    if not IS_LINUX:
+        pytest.skip("needs Linux, where anybody can mount a filesystem in a namespace of their own")
     namespace = ["unshare", "--mount", "--map-root-user"]
     if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a filesystem in a namespace of their own")

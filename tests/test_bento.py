@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, Serving, make_project
+from conftest import ROOT, Project, Serving, make_project, needs_linux
 
 from modeler.ship.run import find_free_port
 
@@ -127,6 +127,7 @@ def test_bento_that_answers_otherwise_is_found_row_by_row(built):
     assert "records, one row a request, row 0: benign (" in done.stdout
 
 
+@needs_linux("which tells the ports that it gives out itself")
 def test_bento_is_served_where_no_other_process_is_sent_by_the_system():
     given_out_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = {find_free_port() for _ in range(200)}

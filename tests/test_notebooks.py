@@ -12,7 +12,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
-from conftest import default_signals
+from conftest import default_signals, needs_linux
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
@@ -252,10 +252,12 @@ reproduce_notebooks([execution], run, say)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("sent", "on_linux"), [(signal.SIGINT, True), (signal.SIGKILL, True), (signal.SIGKILL, False)])
 @pytest.mark.parametrize("moment", ["made.ipynb 2 3", "made.ipynb again 2 3"])
-def test_end_leaves_no_kernel(tmp_path, moment, sent):
-    """Sent while a cell sleeps, in the first execution and in the second."""
+def test_end_leaves_no_kernel(tmp_path, moment, sent, on_linux):
+    """Sent while a cell sleeps, in the first execution and in the second; also without what only Linux has."""
+    (tmp_path / "sitecustomize.py").write_text(f"import modeler.linux\nmodeler.linux.IS_LINUX &= {on_linux}\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     run = tmp_path / "run"
     run.mkdir()
     slow = "first" if "again" not in moment else "second"
@@ -264,7 +266,7 @@ def test_end_leaves_no_kernel(tmp_path, moment, sent):
     command = [sys.executable, "-c", INTERRUPT, str(run), str(notebook)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-        preexec_fn=default_signals,
+        preexec_fn=default_signals, env=environment,
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith(moment):
@@ -314,6 +316,7 @@ def test_kernels_are_reached_by_socket_files_that_are_gone_afterwards(execute, m
     assert os.listdir(folder) == []
 
 
+@needs_linux("which ends a child at once with its parent")
 @pytest.mark.slow
 def test_kernel_that_has_not_begun_ends_with_a_killed_parent(tmp_path):
     """At any moment: a kernel looks for its parent only once it has started."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import QUICK, RENAMED, ROOT, SECRET, Project, copy_of, read_only
+from conftest import QUICK, RENAMED, ROOT, SECRET, Project, copy_of, needs_linux, read_only
 from sklearn.datasets import load_breast_cancer
 
 import modeler
@@ -190,6 +190,7 @@ def test_refusal_is_one_json_object_where_json_was_asked_for(project, options, s
     assert list(json.loads(done.stdout)) == ["error"]
 
 
+@needs_linux("which has a file that is always full")
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["-p", "seed=x", "--json"], ["verify", "nothing"]])
 def test_output_that_nobody_reads_leaves_the_exit_status(project, options):

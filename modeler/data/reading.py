@@ -23,6 +23,7 @@ from modeler.data.dialect import (
     find_encoding,
     find_separator,
 )
+from modeler.linux import read_spare_memory
 
 # A retrain's peak memory in bytes: a constant, plus 10.5 per byte of a .csv file or of a Parquet file's cells, at 8 bytes
 # each (benchmarks/scale.py: 1.3 GB for a file of 0.025 GB, 3.6 GB for one of 0.25 GB).
@@ -100,10 +101,7 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _check_memory(path: Path, size: int) -> None:
-    need, free = OWN_NEED + BYTE_NEED * size, psutil.virtual_memory().available
-    with suppress(OSError, ValueError):  # outside a control group, or without a limit
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    need, free = OWN_NEED + BYTE_NEED * size, min(psutil.virtual_memory().available, read_spare_memory())
     if need > free:
         raise ModelerError(
             f"{path} has {path.stat().st_size / 1e9:.1f} GB; a retrain on it needs about {need / 1e9:.0f} GB of memory, and "

@@ -1,18 +1,16 @@
 """The kernels that run notebooks: this Python's own, connected by socket files. They end with us."""
 
-import ctypes
 import os
 import signal
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from modeler import QUIET
+from modeler.linux import make_bond_to_parent
 
-PR_SET_PDEATHSIG = 1  # of Linux, prctl(2)
-SOCKET_PATH = 96  # bytes; systems allow 104 to 108 for a socket file, whose name is a few letters longer
+SOCKET_PATH = 96  # bytes; macOS allows 103 for a socket file and Linux 107, and its name is a letter longer than this
 
 
 def localize_kernels(manager: type) -> type:
@@ -39,16 +37,15 @@ def localize_kernels(manager: type) -> type:
 def prepare_child() -> Callable[[], None]:
     """What a child process calls first, so that it ends with us and SIGINT interrupts it.
 
-    A kernel watches its parent itself, but only once it has started, and only if orphans go to process 1. Only Linux can
-    send a signal at once. A shell's background job ignores SIGINT, and its children inherit that.
+    A kernel watches its parent itself, but only once it has started, and only if orphans go to process 1. A shell's
+    background job ignores SIGINT, and its children inherit that.
     """
-    libc, parent = ctypes.CDLL(None), os.getpid()
+    bind_to_parent, parent = make_bond_to_parent(), os.getpid()
 
     def prepare():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if sys.platform.startswith("linux"):
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before prctl
+        bind_to_parent()
+        if os.getppid() != parent:  # it has ended already
             os._exit(1)
 
     return prepare

@@ -1,0 +1,50 @@
+"""What only Linux has, all of it, and what stands in for it elsewhere. Every other module needs no more than a Unix."""
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+IS_LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+WATCH_SECONDS = 1
+
+
+def make_bond_to_parent() -> Callable[[], None]:
+    """What a child process calls first, so that the system ends it at once with its parent, however that ends.
+
+    Elsewhere it does nothing: kernels watch their parent themselves once they have started, and our own programs do by
+    `watch_parent`.
+    """
+    if not IS_LINUX:
+        return lambda: None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def watch_parent() -> None:
+    """End this process soon after its parent, if the system does not do so itself."""
+    parent = os.getppid()
+
+    def watch():
+        while parent != 1 and os.getppid() == parent:  # orphans are given to process 1
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    if not IS_LINUX:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def read_spare_memory() -> float:
+    """The bytes that the limit of this process's control group leaves; infinity where there is none, as elsewhere."""
+    with suppress(OSError, ValueError):
+        limit, used = ((CONTROL_GROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        return int(limit) - int(used)
+    return math.inf
