@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from modeler import ModelerError
-from modeler.data.columns import describe_leak, measure_association, tell_task
-from modeler.data.derive import check_table, derive_contract
+from modeler.data.columns import describe_leak, measure_correlation, tell_task
+from modeler.data.derive import check_table, derive_contract, warn_of_weak
 from modeler.data.rows import split_rows
 from modeler.data.tables import Table, load_table
 from modeler.model.contract import class_key, read_contract, used_features, write_json
@@ -62,23 +62,79 @@ def test_breast_cancer_drops_the_columns_of_the_article_by_itself():
     }  # fmt: skip
 
 
-def test_association_of_two_classes_is_the_absolute_correlation():
+@pytest.mark.parametrize(("told", "dropped"), [("auto", ARTICLE_DROPS), ("0.1", ARTICLE_DROPS), (0, set())])
+def test_article_rule_is_the_default_for_the_built_in_data(told, dropped):
+    table = load_table("breast_cancer")
+    features = derive(table, min_association=told)["features"]
+    assert {feature["name"] for feature in features if not feature["used"]} == dropped
+
+
+def test_own_table_keeps_by_default_what_the_article_rule_drops(tmp_path):
+    load_table("breast_cancer").frame.to_csv(tmp_path / "breast_cancer.csv", index=False)
+    features = derive(load_table(str(tmp_path / "breast_cancer.csv"), "diagnosis"), min_association="auto")["features"]
+    used = {feature["name"] for feature in features if feature["used"]}
+    assert {"mean fractal dimension", "fractal dimension error"} <= used  # ROC AUC 0.6 and 0.59, by a shallow tree
+
+
+def test_weak_columns_are_told_in_one_sentence_with_the_way_back():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b"], 500)
+    table = make_table(y, x=(y == "a") + rng.normal(size=500), **{f"n{i}": rng.normal(size=500) for i in range(12)})
+    for told, sentence in (("auto", "cannot be told from noise (association 0."), (0.3, "is below 0.3")):
+        contract = derive(table, min_association=told)
+        (warning,) = warn_of_weak(contract)
+        weak = [feature["name"] for feature in contract["features"] if not feature["used"]]
+        assert len(weak) > 6 and warning["columns"] == weak and warning["kind"] == "weak columns"
+        assert all(sentence in feature["reason"] for feature in contract["features"] if not feature["used"])
+        assert warning["message"].startswith(f"{len(weak)} columns are left out as weak: n")
+        assert warning["message"].endswith("; -p min_association=0 keeps such columns")
+    assert warn_of_weak(derive(table, min_association=0)) == []
+    dropped = derive(make_table(y, x=np.arange(500.0), one=1), min_association="auto")
+    assert warn_of_weak(dropped) == [], "a constant column is no weak one"
+
+
+def test_columns_that_all_look_like_noise_are_all_kept():
+    rng = np.random.default_rng(2)
+    table = make_table(rng.choice(["a", "b"], 300), one=rng.normal(size=300), two=rng.normal(size=300))
+    assert [feature["used"] for feature in derive(table, min_association="auto")["features"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "left"),
+    [("", []), ("price", ["price"]), ("price, size", ["price", "size"]), ("weight, kg", ["weight, kg"]),
+     ('"weight, kg",size', ["weight, kg", "size"])],
+)  # fmt: skip
+def test_columns_are_left_out_by_name(leave_out, left):
+    rng = np.random.default_rng(0)
+    columns = {name: rng.normal(size=40) for name in ("price", "size", "weight, kg", "x")}
+    features = derive(make_table(["a", "b"] * 20, **columns), min_association=0, leave_out=leave_out)["features"]
+    reasons = {feature["name"]: feature["reason"] for feature in features if not feature["used"]}
+    assert reasons == dict.fromkeys(left, "left out by -p leave_out")
+
+
+def test_copy_of_a_column_left_out_is_judged_on_its_own():
+    x = np.random.default_rng(0).normal(size=40)
+    features = derive(make_table(["a", "b"] * 20, x=x, again=x), min_association=0, leave_out="x")["features"]
+    assert [feature["reason"] for feature in features] == ["left out by -p leave_out", None]
+
+
+def test_correlation_of_two_classes_is_the_absolute_correlation():
     frame = load_table("breast_cancer").frame
     codes = (frame["diagnosis"] == "benign").astype(float)
     for name in ("mean radius", "smoothness error"):
         expected = abs(np.corrcoef(frame[name], codes)[0, 1])
-        assert measure_association(frame[name], frame["diagnosis"], "classification") == pytest.approx(expected)
+        assert measure_correlation(frame[name], frame["diagnosis"], "classification") == pytest.approx(expected)
 
 
-def test_association_is_0_without_and_1_with_a_perfect_relation():
+def test_correlation_is_0_without_and_1_with_a_perfect_relation():
     y = pd.Series(["a", "b", "c"] * 50)
-    assert measure_association(y.map({"a": 1.0, "b": 5.0, "c": 2.0}), y, "classification") == pytest.approx(1)
-    assert measure_association(y.map({"a": "x", "b": "z", "c": "w"}), y, "classification") == pytest.approx(1)
-    assert measure_association(pd.Series(["x"] * 75 + ["z"] * 75), y, "classification") == pytest.approx(0, abs=1e-9)
-    assert measure_association(pd.Series([1.0] * 150), y, "classification") == 0
+    assert measure_correlation(y.map({"a": 1.0, "b": 5.0, "c": 2.0}), y, "classification") == pytest.approx(1)
+    assert measure_correlation(y.map({"a": "x", "b": "z", "c": "w"}), y, "classification") == pytest.approx(1)
+    assert measure_correlation(pd.Series(["x"] * 75 + ["z"] * 75), y, "classification") == pytest.approx(0, abs=1e-9)
+    assert measure_correlation(pd.Series([1.0] * 150), y, "classification") == 0
     numbers = pd.Series(np.arange(150.0))
-    assert measure_association(-2 * numbers, numbers, "regression") == pytest.approx(1)
-    assert measure_association((numbers > 74).map(str), numbers, "regression") == pytest.approx(np.sqrt(0.75), abs=1e-3)
+    assert measure_correlation(-2 * numbers, numbers, "regression") == pytest.approx(1)
+    assert measure_correlation((numbers > 74).map(str), numbers, "regression") == pytest.approx(np.sqrt(0.75), abs=1e-3)
 
 
 def test_every_column_that_cannot_be_used_is_dropped_with_its_reason(mixed):
@@ -193,15 +249,15 @@ def test_column_that_tells_the_target_is_found(column, target, leak):
     assert describe_leak(pd.Series(column), pd.Series(target, name="y")) == leak
 
 
-def test_categories_without_signal_have_no_association_however_many_they_are():
+def test_categories_without_signal_have_no_correlation_however_many_they_are():
     rng = np.random.default_rng(0)
     for rows, levels in ((456, 176), (3000, 900), (40, 30)):
         column = pd.Series(rng.integers(levels, size=rows).astype(str))
-        assert measure_association(column, pd.Series(rng.choice(["a", "b"], rows)), "classification") < 0.5
-        assert measure_association(column, pd.Series(rng.normal(size=rows)), "regression") < 0.5
+        assert measure_correlation(column, pd.Series(rng.choice(["a", "b"], rows)), "classification") < 0.5
+        assert measure_correlation(column, pd.Series(rng.normal(size=rows)), "regression") < 0.5
     target = pd.Series(rng.integers(40, size=3000).astype(str))
     noisy = target.where(rng.random(3000) < 0.9, "0")
-    assert measure_association(noisy, target, "classification") > 0.85
+    assert measure_correlation(noisy, target, "classification") > 0.85
 
 
 def test_dropped_column_of_texts_gives_no_value_away(mixed):
@@ -221,11 +277,25 @@ def test_classes_keep_their_kind_and_the_rarer_is_looked_for():
     assert derive(make_table(np.arange(40.0), x=np.arange(40.0) ** 2))["target"] == {"name": "y", "classes": None}
 
 
+PLAIN = make_table(["a", "b"] * 9, price=[1, 2] * 9)
+
+
 @pytest.mark.parametrize(
     ("table", "settings", "sentence"),
     [
         (make_table(["a"] * 9, x=range(9)), {}, "target 'y' is 'a' in every row"),
-        (make_table(["a", "b"] * 9, x=[1] * 18), {}, "no column of made has an association of 0.1 or more with 'y'"),
+        (PLAIN, {"leave_out": "price"}, "no column of made can be used: 'price' left out by -p leave_out; bring other"),
+        (make_table(["a", "b"] * 9, x=[1] * 18), {}, "no column of made can be used: 'x' constant: always 1; bring other"),
+        (
+            make_table(["a", "b"] * 90, x=[1, 1, 2] * 60),
+            {},
+            r"an association of 0.1 or more with 'y'; the highest is 0.0\d\d, of 'x'; lower min_association, or leave",
+        ),
+        (PLAIN, {"leave_out": "pirce"}, r"leave_out names 'pirce', which is not a column \(did you mean 'price'"),
+        (PLAIN, {"leave_out": "price,y"}, "leave_out names the target 'y'; name columns"),
+        (PLAIN, {"min_association": "1.5"}, "min_association must be auto, or a number from 0 to 1, got: 1.5"),
+        (PLAIN, {"min_association": "nan"}, "min_association must be auto, or a number from 0 to 1, got: nan"),
+        (PLAIN, {"min_association": "much"}, "min_association must be auto, or a number from 0 to 1, got: much"),
         (
             make_table(["a", "b"] * 9, x=[1, 2] * 9),
             {"positive": "c"},

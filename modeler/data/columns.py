@@ -1,4 +1,4 @@
-"""What one column is: its type, its association with the target, and reasons not to use it."""
+"""What one column is: its type, its correlation with the target, and reasons not to use it."""
 
 import re
 
@@ -59,7 +59,7 @@ def describe_leak(column: pd.Series, target: pd.Series) -> str | None:
     return None
 
 
-def measure_association(column: pd.Series, target: pd.Series, task: str) -> float:
+def measure_correlation(column: pd.Series, target: pd.Series, task: str) -> float:
     """Correlation ratio of a column and the target on the rows where the column is present, 0 to 1.
 
     The square root of the share of variance that lies between groups (K. Pearson, 1905; R. A. Fisher, Statistical

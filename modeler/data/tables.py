@@ -33,6 +33,7 @@ class Table:
     notes: tuple[str, ...] = ()
     left_out: int = 0
     rare: dict | None = None
+    built_in: bool = False
 
     @cached_property
     def task(self) -> str:
@@ -65,7 +66,8 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     frame = frame.apply(_plain_column)
     _check_values(frame, target)
     task, reason = tell_task(frame[target], task)
-    return Table(name, frame, target, task, (*notes, f"{task} of {target!r}: {reason}"), left_out)
+    notes = *notes, f"{task} of {target!r}: {reason}"
+    return Table(name, frame, target, task, notes, left_out, data in BUILT_IN_TARGETS)
 
 
 def warn_of_leaks(table: Table) -> list[str]:
