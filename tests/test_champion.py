@@ -9,20 +9,21 @@ import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression
 
+from modeler import ModelerError
 from modeler.data.derive import derive_contract
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import Table, load_table
 from modeler.gate.bounds import BUILT_IN_FLOORS
 from modeler.gate.callers import list_breaking_changes
 from modeler.gate.candidate import Candidate
-from modeler.gate.champion import Comparison, challenge_champion, compare_on_rows
+from modeler.gate.champion import Comparison, challenge_champion, compare_classes, compare_on_rows, compare_with_record
 from modeler.gate.judge import judge_candidate
 from modeler.model.contract import read_json, write_json
 from modeler.model.graph import Graph
 from modeler.model.stored import StoredModel, content_version
 from modeler.service.body import BodyReader, RequestError
 from modeler.train.estimator import answer_with_estimator, convert_pipeline, encode_table, load_estimator
-from modeler.train.metrics import measure_interval, resample_primary
+from modeler.train.metrics import Gain, compare_values
 
 TWO = {"name": "y", "classes": ["a", "b"], "positive": "a", "threshold": 0.5}
 
@@ -85,12 +86,11 @@ def edit(folder, change):
 
 def score_rows(rng, truth, separation):
     scores = 1 / (1 + np.exp(-rng.normal(size=len(truth)) - separation * truth))
-    return [{"probabilities": {"a": 1 - p, "b": p}} for p in scores.tolist()]
+    return [{"label": "a", "probabilities": {"a": 1 - p, "b": p}} for p in scores.tolist()]
 
 
 def compare(ours, theirs, truth, target=TWO) -> Comparison:
-    interval = measure_interval(np.subtract(*resample_primary([ours, theirs], truth, target)))
-    return Comparison(0.0, 0.0, *interval, "", None)
+    return Comparison([compare_classes(ours, theirs, truth, target)], "", None)
 
 
 def test_strict_rule_promotes_at_most_one_in_twenty_equal_challengers():
@@ -117,22 +117,52 @@ def test_clearly_worse_challengers_are_always_refused_and_clearly_better_ones_pr
             assert compare(better, worse, labels).keeps("better") and compare(better, worse, labels).keeps("not-worse")
 
 
-def test_regressions_are_compared_by_r2():
+def test_regressions_are_compared_by_order_and_error():
     rng = np.random.default_rng(2)
     truth = rng.normal(size=113)
-    good, other, bad = ([{"value": v} for v in truth + noise * rng.normal(size=113)] for noise in (0.3, 0.3, 0.8))
-    target = {"name": "y", "classes": None}
-    assert compare(good, bad, truth, target).keeps("better") and not compare(bad, good, truth, target).keeps(
-        "not-worse"
-    )
-    assert compare(good, other, truth, target).keeps("not-worse") and not compare(good, other, truth, target).keeps(
+    good, other, bad = (truth + noise * rng.normal(size=113) for noise in (0.3, 0.3, 0.8))
+
+    def hold(ours, theirs):
+        return Comparison(compare_values(ours, theirs, truth, truth), "on 113 rows", None)
+
+    assert hold(good, bad).keeps("better") and not hold(bad, good).keeps("not-worse")
+    assert hold(good, other).keeps("not-worse") and not hold(good, other).keeps("better")
+    assert not hold(good + 5, good).keeps("not-worse") and not hold(5 * good, other).keeps(
         "better"
+    )  # the order is the same
+    told = hold(good, bad).describe("better")
+    assert told.startswith("the candidate is clearly better on 113 rows: rank correlation 0.9")
+    assert "against the champion's 0.7" in told and "; mean absolute error from -" in told
+    assert told.endswith("(better is one interval wholly above 0 and a gain in the other)")
+    assert hold(bad, good).describe("better").startswith("the candidate is not clearly better on")
+    told = hold(bad, good).describe("not-worse")
+    assert told.startswith("the candidate is clearly worse on") and told.endswith(
+        "(worse is an interval wholly below -0.01)"
     )
+    assert hold(good, other).describe("not-worse").startswith("the candidate is not clearly worse on")
+
+
+def test_regression_against_a_recorded_error(stored):
+    truth = np.random.default_rng(0).normal(size=50)
+    contract = {"target": {"name": "y", "classes": None}}
+    answers = [{"value": value} for value in truth + 1]
+    candidate = Candidate("", contract, None, None, [], truth.tolist(), answers)
+    for recorded, kept, better in ((2.0, True, True), (1.0, True, False), (0.5, False, False)):
+        write_json(stored / "metrics.json", {"r2": 0.5, "mae": recorded})
+        comparison = compare_with_record(as_champion(stored), candidate)
+        assert comparison.keeps("not-worse") is kept and comparison.keeps("better") is better
+        assert (
+            f"mae 1 against the champion's {recorded:g}, 95 % interval of the share it takes off"
+            in comparison.describe("better")
+        )
+    write_json(stored / "metrics.json", {"r2": 0.5})
+    with pytest.raises(ModelerError, match="has no recorded mae"):
+        compare_with_record(as_champion(stored), candidate)
 
 
 def test_rule_turns_at_its_limits():
     def interval(low, high):
-        return Comparison(0.0, 0.0, low, high, "", None)
+        return Comparison([Gain("roc_auc", 0.0, 0.0, 0.0, low, high)], "", None)
 
     assert interval(-0.2, -0.01).keeps("not-worse") and not interval(-0.2, -0.0101).keeps("not-worse")
     assert interval(1e-9, 0.1).keeps("better") and not interval(0.0, 0.1).keeps("better")

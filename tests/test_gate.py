@@ -11,6 +11,7 @@ import skops.io
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 
 from modeler import ModelerError
@@ -276,16 +277,46 @@ def test_model_that_beats_a_dummy_only_by_chance_is_rejected(run, table):
         assert check.passed is passed and (check.value > 0) is passed
 
 
-def test_regression_beats_the_training_mean_or_is_rejected(table):
-    numbers = Table("made", table.frame, "mean area")
+def judge_values(known, truth, answers):
+    table = Table("made", pd.DataFrame({"y": np.concatenate([known, truth])}), "y")
+    heldout = np.arange(len(table.frame)) >= len(known)
+    contract = {"task": "regression", "target": {"name": "y", "classes": None}}
+    given = [{"value": value} for value in answers]
+    return beat_dummy(Candidate("", contract, table, heldout, [], truth.tolist(), given))
+
+
+def test_regression_beats_a_dummy_or_is_rejected_with_both_measures(table):
     heldout = split_rows(table.frame, 0.2)
-    truth = table.frame.loc[heldout, "mean area"].to_numpy()
-    contract = {"task": "regression", "target": {"name": "mean area", "classes": None}}
+    area = table.frame["mean area"].to_numpy()
+    known, truth = area[~heldout], area[heldout]
     noise = np.random.default_rng(0).normal(size=len(truth)) * truth.std()
-    for share, passed in ((0.3, True), (1.0, False)):
-        answers = [{"value": value} for value in truth + share * noise]
-        check = beat_dummy(Candidate("", contract, numbers, heldout, [], truth.tolist(), answers))
-        assert check.passed is passed and check.sentence.startswith("r2 is ")
+    for values, passed in ((truth + 0.3 * noise, True), (known.mean() + 0.5 * noise, False)):
+        check = judge_values(known, truth, values)
+        assert check.passed is passed and (check.value > 0) is passed and check.threshold == 0
+        assert check.sentence.startswith(f"the answers are {'' if passed else 'not '}clearly better than a dummy's: ")
+        for told in ("rank correlation 0.", "against its 0, 95 % interval of the difference ", "mean absolute error from ",
+                     "95 % interval of the share it takes off "):  # fmt: skip
+            assert told in check.sentence
+
+
+def test_model_that_halves_the_error_of_a_heavy_tail_passes_where_r2_is_below_0():
+    rng = np.random.default_rng(0)
+    known, truth = rng.lognormal(sigma=2, size=160), rng.lognormal(sigma=2, size=40)
+    values = truth * np.exp(0.5 * rng.normal(size=40))
+    values[np.argmax(truth)] *= 3
+    assert r2_score(truth, values) < 0 and judge_values(known, truth, values).passed
+
+
+@pytest.mark.parametrize("constant", [np.mean, np.median])
+def test_dummy_is_the_better_of_mean_and_median(constant):
+    """A model that answers one of them never beats the other."""
+    rng = np.random.default_rng(0)
+    for known, truth in (
+        (rng.lognormal(size=160), rng.lognormal(size=400)),
+        (rng.normal(size=160), rng.normal(size=400)),
+    ):
+        check = judge_values(known, truth, np.full(400, constant(known)))
+        assert not check.passed and check.value <= 0
 
 
 def test_holdout_without_a_class_fails_with_what_to_do(run, table, tmp_path):

@@ -1,21 +1,33 @@
 """Metrics: the same figures as scikit-learn's, and bounds that are checked before a kernel starts."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from modeler import ModelerError, UsageError
 from modeler.gate.bounds import check_bounds
 from modeler.model.answers import decode_answers
 from modeler.train.metrics import (
-    RESAMPLES,
+    Gain,
     _resample,
+    compare_recorded,
+    compare_values,
     encode_classes,
+    find_middle,
+    measure_errors,
     measure_interval,
     measure_roc_auc,
-    resample_primary,
+    resample_roc_auc,
     score_answers,
+    weigh_better,
+    weigh_worse,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_answers(classes, rows=200, seed=0):
@@ -84,25 +96,11 @@ def test_weighted_roc_auc_equals_scikit_learn_with_ties(classes):
 def test_resampled_roc_auc_is_that_of_the_rows_drawn(classes):
     answers, truth, target, probabilities, codes = make_answers(classes, rows=60)
     kinds = [1] if len(classes) == 2 else range(len(classes))
-    for weights, area in zip(next(_resample(codes))[:20], resample_primary([answers], truth, target)[0]):
+    for weights, area in zip(next(_resample(codes))[:20], resample_roc_auc([answers], truth, target)[0]):
         drawn = np.repeat(np.arange(60), weights)
         assert (np.bincount(codes[drawn]) == np.bincount(codes)).all()  # every class keeps its size
         expected = [metrics.roc_auc_score(codes[drawn] == k, probabilities[drawn, k]) for k in kinds]
         assert area == pytest.approx(np.mean(expected))
-
-
-def test_resampled_r2_is_that_of_the_rows_drawn_in_fifths():
-    rng = np.random.default_rng(0)
-    truth = 1e4 + rng.normal(size=50)
-    values = truth + rng.normal(size=50)
-    answers = [{"value": value} for value in values]
-    resampled = resample_primary([answers, answers], truth, {"name": "y", "classes": None})
-    assert resampled.shape == (2, RESAMPLES) and np.abs(resampled[0] - resampled[1]).max() < 1e-12
-    fifths = np.argsort(np.argsort(truth)) // 10
-    for weights, r2 in zip(next(_resample(fifths))[:20], resampled[0]):
-        drawn = np.repeat(np.arange(50), weights)
-        assert np.bincount(fifths[drawn]).tolist() == [10] * 5
-        assert r2 == pytest.approx(metrics.r2_score(truth[drawn], values[drawn]))
 
 
 def test_resamples_are_many_seeded_and_different():
@@ -115,6 +113,128 @@ def test_interval_of_an_undefined_metric_is_refused():
     assert measure_interval(np.arange(41.0)) == (1.0, 39.0)
     with pytest.raises(ModelerError, match="undefined on the held-out rows; raise holdout or bring more rows"):
         measure_interval(np.array([0.5, np.nan]))
+
+
+# --- the rule for values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["normal", "log-normal", "count"])
+def test_rule_for_values_errs_in_at_most_five_of_a_hundred_cases_of_200_rows(name):
+    """The simulation of benchmarks/values.py, where forty rows are held out; a few points are allowed for chance."""
+    simulate = runpy.run_path(str(ROOT / "benchmarks" / "values.py"))["simulate"]
+    for question, passed in simulate(name, 200, 100, forest=False).items():
+        if question.startswith("better than a dummy, useful"):
+            assert passed >= 95, question
+        elif question.startswith("better than a dummy, useless"):
+            assert passed <= 5, question
+        elif question.startswith("not-worse, equal"):
+            assert passed >= 94, question
+        elif question.startswith(("not-worse, useless", "better, equal")):
+            assert passed <= 9, question  # at most 6 of 100 in 1,000 cases, see the benchmark
+        else:
+            assert passed >= 40, question
+
+
+def test_rank_correlation_and_paired_errors_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    truth = rng.poisson(3, size=60).astype(float)
+    ours, theirs = truth + rng.normal(size=60), truth + 2 * rng.normal(size=60)
+    order, error = compare_values(ours, theirs, truth, truth)
+    assert order.ours == pytest.approx(stats.spearmanr(truth, ours).statistic)
+    assert order.theirs == pytest.approx(stats.spearmanr(truth, theirs).statistic)
+    lost = [measure_errors(values, truth, truth) for values in (theirs, ours)]
+    low, high = stats.ttest_rel(*lost).confidence_interval()
+    assert (error.low, error.high) == pytest.approx((low / lost[0].mean(), high / lost[0].mean()))
+    assert (order.unit, error.unit) == ("difference", "share it takes off")
+    low, high = find_middle(truth)
+    assert error.measure == f"mean absolute error from {low:.4g} to {high:.4g}"
+
+
+def test_interval_of_a_correlation_alone_is_that_of_bonett_and_wright():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=40)
+    ours = truth + rng.normal(size=40)
+    order = compare_values(ours, np.zeros(40), truth, truth)[0]
+    reach = 1.96 * np.sqrt((1 + order.ours**2 / 2) / 37)
+    expected = np.tanh(np.arctanh(order.ours) + np.array([-reach, reach]))
+    assert (order.low, order.high) == pytest.approx(expected, abs=1e-4)
+
+
+def test_interval_of_the_difference_of_correlations_holds_the_truth_in_95_of_100():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        z, shared, one, other = rng.normal(size=(4, 60))
+        ours, theirs = z + shared + 0.5 * one, z + shared + 0.5 * other
+        order = compare_values(ours, theirs, z, z)[0]
+        held += order.low <= 0 <= order.high
+    assert 370 <= held <= 396
+
+
+def test_tail_of_the_truth_decides_nothing_and_nonsense_stays_visible():
+    known = np.arange(101.0)
+    truth, values = np.array([50.0, 1e6, 3.0, 50.0]), np.array([50.0, 96.0, 4.0, 60.0])
+    assert measure_errors(values, truth, known).tolist() == [0, 0, 0, 10]
+    wild = measure_errors(np.array([1e9]), np.array([50.0]), known)
+    assert wild[0] == pytest.approx(1e9 - 200 + 45)
+    assert find_middle(np.array([0.0] * 99 + [7.0])) == (0, 7)
+
+
+def test_answers_in_the_right_order_but_far_off_are_no_gain():
+    rng = np.random.default_rng(0)
+    truth, known = rng.lognormal(size=40), rng.lognormal(size=160)
+    dummy = np.full(40, np.median(known))
+    assert weigh_better(compare_values(truth * 1.2, dummy, truth, known)) > 0
+    for wrong in (truth * 10, truth + 5, np.where(np.arange(40) == 0, 1e9, truth)):
+        order, error = gains = compare_values(wrong, dummy, truth, known)
+        assert order.low > 0 > error.gain and weigh_better(gains) < 0
+
+
+@pytest.mark.parametrize("rows", [4, 40])
+def test_limits_of_the_rule_are_finite(rows):
+    truth, flat = np.arange(rows) ** 2.0, np.ones(rows)
+    for ours, theirs in (
+        (truth, truth),
+        (truth, -truth),
+        (flat, flat),
+        (flat, truth),
+        (truth, flat),
+        (truth, truth + 1),
+    ):
+        for gain in compare_values(ours, theirs, truth, truth):
+            assert np.isfinite([gain.gain, gain.low, gain.high]).all() and gain.low <= gain.gain <= gain.high
+    assert [(gain.gain, gain.low, gain.high) for gain in compare_values(truth, truth, truth, truth)] == [(0, 0, 0)] * 2
+
+
+@pytest.mark.parametrize("truth", [np.ones(40), np.arange(3.0)])
+def test_values_that_are_alike_or_too_few_are_refused(truth):
+    with pytest.raises(ModelerError, match="undefined on the held-out rows; raise holdout or bring more rows"):
+        compare_values(truth, truth, truth, np.arange(9.0))
+
+
+@pytest.mark.parametrize(
+    ("gains", "better", "worse"),
+    [
+        ([(0.3, 0.1, 0.5), (0.2, -0.1, 0.4)], 0.1, 0.4),
+        ([(0.3, 0.1, 0.5), (-0.02, -0.1, 0.4)], -0.02, 0.4),
+        ([(0.3, -0.1, 0.5), (0.2, -0.2, 0.4)], -0.1, 0.4),
+        ([(-0.2, -0.3, -0.1), (0.2, 0.1, 0.4)], -0.2, -0.1),
+        ([(0.3, 0.1, 0.5)], 0.1, 0.5),
+    ],
+)
+def test_one_gain_must_be_clear_and_none_a_loss(gains, better, worse):
+    gains = [Gain("", 0.0, 0.0, *gain) for gain in gains]
+    assert (weigh_better(gains), weigh_worse(gains)) == (better, worse)
+
+
+def test_recorded_error_is_held_against_the_errors_now():
+    truth = np.random.default_rng(0).normal(size=50)
+    gain = compare_recorded(truth + 1, truth, 2.0)
+    assert (gain.ours, gain.theirs, gain.gain) == pytest.approx((1, 2, 0.5)) and gain.measure == "mae"
+    noise = np.abs(np.random.default_rng(1).normal(size=50))
+    low, high = stats.ttest_1samp(2.0 - noise, 0).confidence_interval()
+    gain = compare_recorded(truth + noise, truth, 2.0)
+    assert (gain.low, gain.high) == pytest.approx((low / 2, high / 2))
 
 
 def test_encode_classes_refuses_what_is_no_class():

@@ -8,45 +8,71 @@ from modeler import ModelerError
 from modeler.data.rows import split_rows
 from modeler.gate.callers import list_keys
 from modeler.gate.candidate import Candidate
-from modeler.gate.checks import Check, explain_error
+from modeler.gate.checks import BETTER, Check, describe_gains, explain_error, list_known, list_values
 from modeler.model.contract import class_key, used_features
 from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, check_content
-from modeler.train.metrics import PRIMARY, measure_interval, resample_primary, score_answers
+from modeler.train.metrics import (
+    Gain,
+    compare_recorded,
+    compare_values,
+    measure_interval,
+    resample_roc_auc,
+    score_answers,
+    weigh_better,
+    weigh_worse,
+)
 
-MARGIN = 0.01  # of the primary metric; a candidate that loses more is clearly worse than the champion
+MARGIN = 0.01  # of ROC AUC or rank correlation, or share of the error; one that clearly loses more is clearly worse
 FEWEST, FEWEST_OF_CLASS = 10, 5  # rows of a comparison; 5 rows are the fewest with over 40 resamples: C(9, 5) = 126
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The primary metric of candidate and champion, and the 95 % interval of the candidate's less the champion's.
+    """What the candidate gains over the champion: in ROC AUC, or for values in both measures of `compare_values`.
 
     `basis` says on which rows; `champion_metrics` are all of the champion's there, None where its recorded score was taken.
     """
 
-    ours: float
-    theirs: float
-    low: float
-    high: float
+    gains: list[Gain]
     basis: str
     champion_metrics: dict[str, float | None] | None
 
+    def weigh(self, promote_if: str) -> float:
+        """The figure that decides: above 0 it is "better", from -MARGIN on it is "not-worse"."""
+        return weigh_better(self.gains) if promote_if == "better" else weigh_worse(self.gains)
+
     def keeps(self, promote_if: str) -> bool:
-        """Whether the interval lies wholly above 0 ("better"), or not wholly below -MARGIN ("not-worse").
+        """Whether an interval lies wholly above 0 and no gain below it ("better"), or none wholly below -MARGIN ("not-worse").
 
         Of candidates as good as the champion, the first lets 2.5 % pass by chance, or up to 4.3 % on hold-outs of 40 to 400
-        rows (measured; the percentile interval is a little short there).
+        rows (measured; the percentile interval is a little short there), and of values up to 4.8 % (measured; two measures).
         """
-        return self.low > 0 if promote_if == "better" else self.high >= -MARGIN
+        return self.weigh(promote_if) > 0 if promote_if == "better" else self.weigh(promote_if) >= -MARGIN
+
+    def describe(self, promote_if: str) -> str:
+        """In words, with the figures, the intervals and what they had to be."""
+        passed, better = self.keeps(promote_if), promote_if == "better"
+        (first, *others), whose = self.gains, "the champion's"
+        if first.measure != "roc_auc":
+            judged = f"{'' if passed == better else 'not '}clearly {'better' if better else 'worse'}"
+            rule = BETTER if others else "better is an interval wholly above 0"
+            rule = rule if better else f"worse is an interval wholly below {-MARGIN:g}"
+            return f"the candidate is {judged} {self.basis}: {describe_gains(self.gains, whose)} ({rule})"
+        lies = "lies" if passed == better else "does not lie"
+        return (
+            f"{first.measure} {first.ours:.4f} against {whose} {first.theirs:.4f} {self.basis}: the 95 % interval of the "
+            f"{first.unit}, {first.low:.4f} to {first.high:.4f}, "
+            f"{lies} wholly {'above 0' if better else f'below {-MARGIN:g}'}"
+        )
 
 
 def compare_on_rows(champion: StoredModel, candidate: Candidate) -> Comparison:
-    """Have the champion answer the held-out rows that neither trained on, and compare by a paired bootstrap.
+    """Have the champion answer the held-out rows that neither trained on, and compare in pairs.
 
     A ModelerError says where the champion is damaged, cannot answer these rows, or they are too few, and what to do.
     """
-    target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
+    target = candidate.contract["target"]
     check_content(champion)
     theirs = champion.read(CONTRACT)
     _check_columns(champion, theirs, candidate.contract)
@@ -60,26 +86,40 @@ def compare_on_rows(champion: StoredModel, candidate: Candidate) -> Comparison:
         given = Graph(champion.path / GRAPH, theirs).answer(records)
     except Exception as error:  # whatever an older graph does not take
         raise ModelerError(f"{champion.tag} cannot answer them: {error}") from None
-    interval = measure_interval(np.subtract(*resample_primary([ours, given], truth, target)))
+    if target["classes"]:
+        gains = [compare_classes(ours, given, truth, target)]
+    else:
+        gains = compare_values(list_values(ours), list_values(given), truth, list_known(candidate))
     metrics = score_answers(given, truth, theirs["target"])
-    score = score_answers(ours, truth, target)[metric]
-    return Comparison(score, metrics[metric], *interval, f"on {len(truth)} {basis}", metrics)
+    return Comparison(gains, f"on {len(truth)} {basis}", metrics)
+
+
+def compare_classes(ours: list[dict], theirs: list[dict], truth: list, target: dict) -> Gain:
+    """ROC AUC of two models with the interval of a paired bootstrap."""
+    first, second = (score_answers(answers, truth, target)["roc_auc"] for answers in (ours, theirs))
+    interval = measure_interval(np.subtract(*resample_roc_auc([ours, theirs], truth, target)))
+    return Gain("roc_auc", first, second, first - second, *interval)
 
 
 def compare_with_record(champion: StoredModel, candidate: Candidate) -> Comparison:
-    """Compare the candidate on all its held-out rows with the score that the champion was stored with.
+    """Compare the candidate on all its held-out rows with the score that the champion was stored with: roc_auc or mae.
 
     This is unpaired: the champion's score is of other rows, and how uncertain it is remains unknown.
     """
-    target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
+    target, truth = candidate.contract["target"], candidate.truth
+    metric = "roc_auc" if target["classes"] else "mae"
     recorded = champion.read("metrics.json").get(metric)
     if not isinstance(recorded, int | float):
         raise ModelerError(f"{champion.tag} has no recorded {metric}; {champion.mend}")
-    _check_enough(candidate.truth, target, "held-out rows")
-    interval = measure_interval(resample_primary([candidate.answers], candidate.truth, target)[0] - recorded)
-    score = score_answers(candidate.answers, candidate.truth, target)[metric]
-    basis = f"on {len(candidate.truth)} held-out rows, the champion's being its recorded score of other rows (unpaired)"
-    return Comparison(score, recorded, *interval, basis, None)
+    _check_enough(truth, target, "held-out rows")
+    if target["classes"]:
+        interval = measure_interval(resample_roc_auc([candidate.answers], truth, target)[0] - recorded)
+        score = score_answers(candidate.answers, truth, target)[metric]
+        gain = Gain(metric, score, recorded, score - recorded, *interval)
+    else:
+        gain = compare_recorded(list_values(candidate.answers), truth, recorded)
+    basis = f"on {len(truth)} held-out rows, the champion's being its recorded score of other rows (unpaired)"
+    return Comparison([gain], basis, None)
 
 
 def describe_other_question(theirs: dict, ours: dict) -> str | None:
@@ -131,7 +171,7 @@ def _list_dealt(contract: dict, split_by: str | None) -> list[tuple[str, bool]]:
 
 
 def _check_enough(truth: list, target: dict, basis: str) -> None:
-    """Raise a ModelerError if the rows are too few for a bootstrap to say anything."""
+    """Raise a ModelerError if the rows are too few for an interval to say anything."""
     todo = (
         "bring more rows, keep holdout and --split-by as the champion had them, or store the model under another --name"
     )
@@ -179,14 +219,8 @@ def challenge_champion(
             hint = "; --allow-contract-change would compare with its recorded score instead"
             return Check(name, False, None, threshold, sentence + hint), None
         comparison = compare_with_record(champion, candidate)
-    passed = comparison.keeps(promote_if)
-    lies = ("lies" if passed else "does not lie") if better else ("does not lie" if passed else "lies")
-    sentence = (
-        f"{PRIMARY[candidate.contract['task']]} {comparison.ours:.4f} against the champion's {comparison.theirs:.4f} "
-        f"{comparison.basis}: the 95 % interval of the difference, {comparison.low:.4f} to {comparison.high:.4f}, "
-        f"{lies} wholly {'above 0' if better else f'below {-MARGIN:g}'}"
-    )
+    sentence = comparison.describe(promote_if)
     if reason:
         sentence += f"; the champion could not be asked: {reason}"
-    value = comparison.low if better else comparison.high
+    passed, value = comparison.keeps(promote_if), comparison.weigh(promote_if)
     return Check(name, passed, value, threshold, sentence), comparison.champion_metrics

@@ -11,9 +11,10 @@ from modeler.model.answers import SAME_ANSWER, describe_differences
 from modeler.model.contract import class_key
 from modeler.model.golden import replay_golden
 from modeler.model.graph import Graph
-from modeler.train.metrics import PRIMARY, measure_interval, resample_primary
+from modeler.train.metrics import Gain, compare_values, measure_interval, resample_roc_auc, weigh_better
 
 SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
+BETTER = "better is one interval wholly above 0 and a gain in the other"
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,52 @@ def replay(graph: Graph, golden: dict, contract: dict) -> Check:
 
 
 def beat_dummy(candidate: Candidate) -> Check:
-    """Is the primary metric above a dummy's by the whole 95 % interval of a stratified bootstrap?
+    """Is the candidate clearly better than a dummy, which answers always alike?
 
-    A dummy that answers always alike has ROC AUC 0.5; for R² it answers the training mean.
+    Classes: its ROC AUC is above the dummy's 0.5 by the whole 95 % interval of a stratified bootstrap. Values: by the rule of
+    `compare_values`, against the training mean or median, whichever has the smaller error on the held-out rows.
     """
-    target, metric = candidate.contract["target"], PRIMARY[candidate.contract["task"]]
-    answers, truth = candidate.answers, candidate.truth
-    if target["classes"]:
-        keys, held = [class_key(label) for label in target["classes"]], {class_key(label) for label in truth}
-        if absent := [key for key in keys if key not in held]:
-            raise ModelerError(f"no held-out row is {' or '.join(absent)}; raise holdout or bring more rows")
-        gains = resample_primary([answers], truth, target)[0] - 0.5
-    else:
-        dummy = [{"value": candidate.table.frame.loc[~candidate.heldout, target["name"]].mean()}] * len(truth)
-        gains = np.subtract(*resample_primary([answers, dummy], truth, target))
-    low, high = measure_interval(gains)
-    sentence = f"{metric} is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
+    target, answers, truth = candidate.contract["target"], candidate.answers, candidate.truth
+    if not target["classes"]:
+        return _beat_constant(candidate)
+    keys, held = [class_key(label) for label in target["classes"]], {class_key(label) for label in truth}
+    if absent := [key for key in keys if key not in held]:
+        raise ModelerError(f"no held-out row is {' or '.join(absent)}; raise holdout or bring more rows")
+    low, high = measure_interval(resample_roc_auc([answers], truth, target)[0] - 0.5)
+    sentence = f"roc_auc is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
     return Check("better than a dummy", low > 0, low, 0.0, sentence)
+
+
+def list_known(candidate: Candidate) -> np.ndarray:
+    """The target's values in the training rows."""
+    return candidate.table.frame.loc[~candidate.heldout, candidate.contract["target"]["name"]].to_numpy(dtype=float)
+
+
+def list_values(answers: list[dict]) -> list[float]:
+    return [answer["value"] for answer in answers]
+
+
+def describe_gains(gains: list[Gain], whose: str) -> str:
+    """Every measure with its figures and its interval."""
+    return "; ".join(
+        f"{gain.measure} {gain.ours:.4g} against {whose} {gain.theirs:.4g}, 95 % interval of the {gain.unit} "
+        f"{gain.low:.3f} to {gain.high:.3f}"
+        for gain in gains
+    )
+
+
+def _beat_constant(candidate: Candidate) -> Check:
+    known, truth, values = list_known(candidate), candidate.truth, list_values(candidate.answers)
+    compared = [
+        compare_values(values, [constant] * len(truth), truth, known) for constant in (known.mean(), np.median(known))
+    ]
+    gains = min(compared, key=lambda gains: gains[1].theirs)
+    value = weigh_better(gains)
+    sentence = (
+        f"the answers are {'' if value > 0 else 'not '}clearly better than a dummy's: {describe_gains(gains, 'its')} "
+        f"({BETTER})"
+    )
+    return Check("better than a dummy", value > 0, value, 0.0, sentence)
 
 
 def _show(value: float | None) -> str:
