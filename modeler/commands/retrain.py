@@ -82,7 +82,7 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     data = Path(options.data).expanduser() if Path(options.data).suffix else None
     parameters = collect_parameters(options, data, notebooks)
 
-    from modeler.data.derive import list_classes
+    from modeler.data.derive import list_classes, read_columns
     from modeler.data.dialect import CsvFormat
     from modeler.data.rare import settle_rare_classes
     from modeler.data.rows import check_split, split_rows
@@ -104,6 +104,7 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     check_split(table, split_rows(table.frame, told["holdout"], by))
     classes = list_classes(table)
     check_threshold(parameters["train.ipynb"].get("threshold", ""), classes, table.target)
+    read_columns(told.get("leave_out", ""), table)
     check_positive(told.get("positive", ""), classes, table.target)
     ceilings = check_bounds(options.ceilings, "--max", classes)
     floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | check_bounds(options.floors, "--min", classes)

@@ -67,7 +67,7 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     _check_values(frame, target)
     task, reason = tell_task(frame[target], task)
     notes = *notes, f"{task} of {target!r}: {reason}"
-    return Table(name, frame, target, task, notes, left_out, data in BUILT_IN_TARGETS)
+    return Table(name, frame, target, task, notes, left_out, built_in=data in BUILT_IN_TARGETS)
 
 
 def warn_of_leaks(table: Table) -> list[str]:

@@ -1,8 +1,11 @@
 """What a person should know of a candidate although the gate lets it pass; nothing is refused for it."""
 
 from modeler import list_names
+from modeler.data.copies import find_copies
+from modeler.data.derive import warn_of_weak
+from modeler.data.leaks import find_leaks
 from modeler.gate.candidate import Candidate
-from modeler.model.contract import class_key
+from modeler.model.contract import class_key, used_features
 from modeler.train.metrics import score_answers
 
 RARE = 0.1  # share of the positive class below which a threshold of one half seldom finds it
@@ -11,8 +14,27 @@ SKEWED = 2.0  # skewness of a numeric target; an exponential distribution has 2
 
 def list_warnings(candidate: Candidate, told: dict) -> list[dict]:
     """Each as {"kind", "columns", "message"}."""
-    found = [_warn_of_rare_positive(candidate, told), _warn_of_rare_classes(candidate), _warn_of_skew(candidate)]
+    table, contract = candidate.table, candidate.contract
+    used = [feature["name"] for feature in used_features(contract)]
+    training = table.frame.loc[~candidate.heldout, [*used, table.target]]
+    found = find_leaks(training, table.target, table.task)
+    found += [_warn_of_copies(candidate), _warn_of_rare_positive(candidate, told)]
+    found += [_warn_of_rare_classes(candidate), _warn_of_skew(candidate)]
+    if not (table.built_in and told.get("min_association") == "auto"):  # theirs is the article's rule
+        found += warn_of_weak(contract)
     return [warning for warning in found if warning]
+
+
+def _warn_of_copies(candidate: Candidate) -> dict | None:
+    copied, warning = find_copies(candidate.table.frame, candidate.heldout)
+    if not warning:
+        return None
+    metric = "roc_auc" if candidate.contract["target"]["classes"] else "r2"
+    kept = [row for row, is_copy in enumerate(copied) if not is_copy]
+    answers, truth = [candidate.answers[row] for row in kept], [candidate.truth[row] for row in kept]
+    score = score_answers(answers, truth, candidate.contract["target"])[metric] if kept else None
+    told = f"{metric} is {score:.3f} without them" if score is not None else f"without them {metric} is undefined"
+    return warning | {"message": f"{warning['message']}; {told}"}
 
 
 def _warn_of_rare_positive(candidate: Candidate, told: dict) -> dict | None:
