@@ -1,4 +1,4 @@
-"""What only Linux has stands in one module, and elsewhere the rest works without it."""
+"""Which systems it runs on: what only Linux has stands in one module, and elsewhere the rest works without it."""
 
 import math
 import os
@@ -6,7 +6,8 @@ import re
 import tempfile
 
 import pytest
-from conftest import ROOT
+import yaml
+from conftest import ROOT, read_page
 from jupyter_client import KernelManager
 
 from modeler import linux
@@ -53,3 +54,12 @@ def test_memory_is_what_the_control_group_leaves(tmp_path, monkeypatch, limit, s
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         (tmp_path / "memory.current").write_text("400\n")
     assert linux.read_spare_memory() == spare
+
+
+def test_project_workflow_and_readme_name_the_same_pythons():
+    first, beyond = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()).groups()
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "model.yml").read_text())["jobs"]
+    every = [f"3.{minor}" for minor in range(int(first), int(beyond))]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == every
+    assert jobs["macos"]["strategy"]["matrix"]["python"] == [every[0], every[-1]]
+    assert read_page("README.md").count(f"Python {every[0]} to {every[-1]}") == 2
