@@ -1,4 +1,4 @@
-"""How often the gate's rule for values errs: python benchmarks/values.py [CASES]
+"""How often the gate's rule for values errs: python benchmarks/values.py [CASES [ROWS ...]]
 
 Each case is a table of 200 to 5,000 rows with a normal, log-normal or count target, a fifth of it held out. The target is a
 normal number z put to the target's scale; a feature shows z with noise. The noise is such that answers drawn from the feature
@@ -19,7 +19,7 @@ from modeler.gate.champion import Comparison
 from modeler.gate.checks import beat_dummy
 from modeler.train.metrics import compare_values
 
-SIZES = (200, 500, 1000, 5000)  # rows, of which a fifth is held out
+SIZES = [200, 500, 1000, 5000]  # rows, of which a fifth is held out
 OFF = 0.3  # share of the mean absolute error that a useful model takes off
 COUNTS = poisson.cdf(np.arange(30), 3)  # of 0 to 29
 SCALES = {
@@ -31,9 +31,9 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(31)  # of the mean over a no
 CONTRACT = {"task": "regression", "target": {"name": "y", "classes": None}}
 
 
-def main(cases: int) -> None:
+def main(cases: int, sizes: list[int]) -> None:
     for name in SCALES:
-        for rows in SIZES:
+        for rows in sizes:
             print(f"\n{name}, {rows} rows, {cases} cases")
             for question, passed in simulate(name, rows, cases).items():
                 print(f"  {question:58} {passed:5.1f}", flush=True)
@@ -139,4 +139,5 @@ def fit_noise(rng, known: np.ndarray, count: int, forest: bool) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    cases, *sizes = map(int, sys.argv[1:] or [200])
+    main(cases, sizes or SIZES)

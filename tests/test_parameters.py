@@ -28,7 +28,7 @@ def shipped():
 def test_shipped_notebooks_have_the_parameters_others_rely_on(shipped):
     assert {"min_association", "holdout"} <= shipped["eda.ipynb"].keys()
     assert {"estimator", "n_estimators", "tuning_iterations", "threshold", "seed"} <= shipped["train.ipynb"].keys()
-    assert shipped["eda.ipynb"]["min_association"].default == 0.1
+    assert shipped["eda.ipynb"]["min_association"].default == "auto"
 
 
 def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(shipped):

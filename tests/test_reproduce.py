@@ -99,7 +99,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     assert compare_origins(read_recipe(model, project.folder / "runs"), list_project(project)) == ({}, {})
 
     table.frame.iloc[:-69].to_parquet(file)
-    changed = {"estimator": "logistic_regression", "threshold": 0.3}
+    changed = {"estimator": "logistic_regression", "threshold": "0.3"}
     edit_json(model.path / "provenance.json", lambda then: then["parameters"]["train.ipynb"].update(changed))
     before = list_files(project.store)
     done = project.retrain("reproduce", "breast_cancer")
@@ -114,7 +114,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     assert told["first seen"].startswith("in eda.ipynb, cell [")
     assert re.match(r"\d+, their probabilities at most 0\.\d+ apart, \d+ with another label", told["held-out rows"])
     assert told["golden rows"].startswith("32, their probabilities at most 0.")
-    assert told["-p threshold"] == "0.3 in provenance.json, but train.ipynb was executed with 0.5"
+    assert told["-p threshold"] == "'0.3' in provenance.json, but train.ipynb was executed with '0.5'"
     assert list_files(project.store) == before
 
     file.unlink()
