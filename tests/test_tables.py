@@ -60,8 +60,8 @@ def write_diabetes(folder) -> Path:
         (write_penguins_as_in_france, "sex", "hist_gradient_boosting", "read with separator semicolon, decimal comma"),
         (write_cars, "Miles_per_Gallon", "gradient_boosting", "regression of 'Miles_per_Gallon': its values are fr"),
         (write_weather, "weather", "extra_trees", "read with separator tab"),
-        (write_wine, "target", "logistic_regression", "it has 3 different whole numbers, no more than 20"),
-        (write_diabetes, "target", "logistic_regression", "it has 214 different numbers, more than 20"),
+        (write_wine, "target", "binned_logistic_regression", "it has 3 different whole numbers, no more than 20"),
+        (write_diabetes, "target", "auto", "it has 214 different numbers, more than 20"),
     ],
 )
 def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, write, target, estimator, said):

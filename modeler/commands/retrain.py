@@ -61,8 +61,8 @@ def retrain_options(command):
             "roc_auc, average_precision, f1_macro, recall:CLASS, precision:CLASS; r2"),
         optgroup.option("--max", "ceilings", **repeatable, help="a ceiling, repeatable: log_loss; mae, rmse"),
         optgroup.option("--promote-if", type=Choice(["not-worse", "better"]), default="not-worse",
-            help="the rule against the champion, by the 95 % interval of the difference in roc_auc or, of values, in rank correlation and error: not wholly "
-            "below -0.01, or wholly above 0 (default: not-worse)"),
+            help="the rule against the champion, by the 95 % interval of the gain in roc_auc or, of values, in rank "
+            "correlation and error: none wholly below -0.01, or one wholly above 0 and a gain in the other (default: not-worse)"),
         optgroup.option("--allow-contract-change", **flag, help="promote although callers of the champion would break"),
         optgroup.option("--readmit", **flag, help="promote a version that was rolled back from"),
         optgroup.group("What comes of it"),

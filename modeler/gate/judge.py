@@ -66,8 +66,8 @@ def judge_candidate(
     told
         The notebooks' parameters; `holdout`, `split_by`, `positive` and `threshold` are held to.
     promote_if
-        "not-worse": the 95 % interval of the primary metric's difference must not lie wholly below -0.01;
-        "better": it must lie wholly above 0.
+        "not-worse": no 95 % interval of a gain, in ROC AUC or of values in rank correlation and error, may lie wholly below
+        -0.01; "better": one must lie wholly above 0, and the other measure gain too.
     """
     try:
         candidate = read_candidate(run, table, told)
