@@ -2,7 +2,7 @@
 
 Needs `pip install -r benchmarks/requirements.txt`. Every server runs the same model in two processes on loopback, one
 after the other within a round, so that a machine that slows down slows all of them. Where there are four cores, servers
-and clients have two each.
+and clients have two each. Needs Linux, which binds a process to cores and tells how much of its memory is shared.
 """
 
 import json
