@@ -290,7 +290,7 @@ def test_changed_columns_favour_the_champion_and_the_verdict_says_so(run, stored
 def test_rows_that_the_champion_refuses_are_left_out(run, stored, table):
     frame = table.frame.copy()
     frame.iloc[:100, 0] = np.nan
-    gaps, heldout = Table("breast_cancer", frame, "diagnosis"), split_rows(frame, 0.2)
+    gaps, heldout = Table("breast_cancer", frame, "diagnosis", built_in=True), split_rows(frame, 0.2)
     contract = derive_contract(gaps, frame[~heldout], min_association=0.1, holdout=0.2)
     records, truth = raw_records(frame[heldout].drop(columns="diagnosis")), frame.loc[heldout, "diagnosis"].tolist()
     answers = answer_with_estimator(load_estimator(run / "model.skops"), frame[heldout], contract)

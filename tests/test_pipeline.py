@@ -17,7 +17,7 @@ import modeler
 
 PACKAGE = Path(modeler.__file__).parent
 FIELDS = [
-    "run", "model", "candidate", "verdict", "reasons", "metrics", "champion_metrics", "notebooks", "bento", "image",
+    "run", "model", "candidate", "verdict", "reasons", "warnings", "metrics", "champion_metrics", "notebooks", "bento", "image",
     "seconds",
 ]  # fmt: skip
 FILES = [

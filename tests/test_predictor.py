@@ -162,6 +162,7 @@ def test_model_is_described_by_what_is_stored_with_it(two):
         "tag": two.tag,
         "contract": read_json(two.path / "contract.json"),
         **{name: {"of": name} for name in ("metrics", "provenance", "verdict")},
+        "warnings": [],
     }
     with pytest.raises(ModelerError, match="has no readable eda.html; retrain to get one"):
         Predictor(two, 10).read_page("eda")

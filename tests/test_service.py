@@ -451,6 +451,7 @@ def test_model_tells_what_answers(service, retrained):
             name: json.loads((run / f"{name}.json").read_text())
             for name in ("contract", "metrics", "provenance", "verdict")
         },
+        "warnings": [],
     }
 
 
