@@ -19,6 +19,7 @@ TRIED = {
     "uvicorn": "0.54.0",
     "nbval": "0.11.0",
     "jsonschema": "4.26.0",
+    "scikit-learn": "1.9.1",
 }  # kantoku is what circus is installed by
 UV = Path(__file__).parent / "service" / "uv.sh"
 LAST_ACCEPT_SECONDS = 0.5  # after SIGTERM; uvicorn looks every 0.1 s whether it was told to stop
@@ -165,3 +166,23 @@ def leave_out_grammar() -> None:
     nbformat imports jsonschema in each process that touches a notebook, and checks no URI. jsonschema has no option.
     """
     sys.modules.setdefault("rfc3987_syntax", None)
+
+
+def round_thresholds(model) -> None:
+    """Have scikit-learn's histogram boosting, also inside other models, split at numbers that a float32 can hold.
+
+    It splits midway between two values, in float64; skl2onnx rounds that to the nearest float32, which may be the value of
+    another row, as 38.9 between 38.8 and 39.0. Rounded down, every float32 goes the same way as before. The trees of
+    other models are rounded so by skl2onnx; those of this one have no public name.
+    """
+    import numpy as np
+
+    for trees in getattr(model, "_predictors", []):
+        for tree in trees:
+            exact = tree.nodes["num_threshold"]
+            nearest = exact.astype(np.float32)
+            tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    for name in ("estimators_", "regressor_", "steps"):
+        parts = getattr(model, name, [])
+        for part in parts if isinstance(parts, list) else [parts]:
+            round_thresholds(part[1] if isinstance(part, tuple) else part)

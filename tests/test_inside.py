@@ -5,10 +5,14 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 
 from modeler import inside
+from modeler.model.graph import import_runtime
+from modeler.train.estimator import convert_pipeline
 
 
 @pytest.mark.parametrize("library", inside.TRIED)
@@ -128,6 +132,24 @@ def test_no_other_module_reaches_inside_a_library():
     for path in [*(ROOT / "modeler").rglob("*.py"), ROOT / "service.py", ROOT / "pipeline.py"]:
         if path.name != "inside.py":
             source = path.read_text("utf-8")
-            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response"):
+            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response", "_predictors"):
                 told = [line for line in source.splitlines() if piece in line and "import" in line]
                 assert not told, f"{path.name}: {told[0]}; what relies on an inside belongs into modeler/inside.py"
+
+
+def test_histogram_boosting_splits_where_a_float32_goes_the_same_way():
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import HistGradientBoostingRegressor, VotingRegressor
+    from sklearn.pipeline import Pipeline
+
+    even = pd.DataFrame({"x": np.arange(0, 60, 0.2, dtype="float32")})
+    between = pd.DataFrame({"x": np.arange(0.1, 60, 0.2).round(1).astype("float32")})
+    y = np.random.default_rng(0).normal(size=len(even))
+    for model in (HistGradientBoostingRegressor(max_iter=20), VotingRegressor([("a", HistGradientBoostingRegressor())])):
+        columns = ColumnTransformer([("numbers", "passthrough", ["x"])])
+        pipeline = Pipeline([("columns", columns), ("model", model)]).fit(even, y)
+        session = import_runtime().InferenceSession(convert_pipeline(pipeline, even))
+        answers = session.run(None, {"numbers": between.to_numpy()})[0].ravel()
+        assert answers == pytest.approx(pipeline.predict(between), abs=1e-6), (
+            "scikit-learn's HistGradientBoosting keeps its trees elsewhere than in _predictors"
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modeler import ModelerError
+from modeler.inside import round_thresholds
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns
@@ -41,6 +42,7 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
                 (name, part, [positions.get(one, one) for one in columns] if isinstance(columns, list) else columns)
                 for name, part, columns in step.transformers_
             ]
+    round_thresholds(positional)
     inputs = [(name, kinds[name]([None, count])) for name, count in counts.items() if count]
     is_log = getattr(positional[-1], "inverse_func", None) is np.exp
     if is_log:
