@@ -295,7 +295,7 @@ def test_scaler_outside_the_pipeline_is_rejected(project, small):
     assert project.stored == []
 
 
-ONE_TREE = ["-p", "estimator=random_forest", "-p", "n_estimators=1"]
+ONE_TREE = ["-p", "estimator=extra_trees", "-p", "n_estimators=1", "-p", "seed=1"]
 
 
 @pytest.fixture
