@@ -165,11 +165,20 @@ def prepare_columns(table: Table) -> pd.DataFrame:
 def make_linear(X: pd.DataFrame, classes: int):
     """Scaled numbers and one-hot categories; the strength of the penalty is cross-validated."""
     from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+    from sklearn.model_selection import StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     encode = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50, sparse_output=False)
-    logistic = {"scoring": "neg_log_loss", "max_iter": 1000, "n_jobs": JOBS, "l1_ratios": (0,)}
+    folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
+    logistic = {
+        "cv": folds,
+        "use_legacy_attributes": False,
+        "scoring": "neg_log_loss",
+        "max_iter": 1000,
+        "n_jobs": JOBS,
+        "l1_ratios": (0,),
+    }
     model = LogisticRegressionCV(**logistic) if classes else RidgeCV(np.logspace(-3, 4, 15))
     return make_pipeline(split_columns(X, encode, StandardScaler()), model)
 
@@ -189,7 +198,7 @@ def make_forest(X: pd.DataFrame, classes: int):
     """The best of ten forests of 200 trees by cross-validation."""
     from scipy.stats import randint, uniform
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-    from sklearn.model_selection import RandomizedSearchCV
+    from sklearn.model_selection import KFold, RandomizedSearchCV, StratifiedKFold
     from sklearn.pipeline import Pipeline
 
     model = (RandomForestClassifier if classes else RandomForestRegressor)(200, random_state=SEED, n_jobs=JOBS)
@@ -197,7 +206,8 @@ def make_forest(X: pd.DataFrame, classes: int):
     space = {"min_samples_leaf": randint(1, 20), "max_features": uniform(0.1, 0.9), "max_depth": [None, 8, 16]}
     space = {f"model__{setting}": values for setting, values in space.items()}
     scoring = "roc_auc_ovr" if classes else "r2"
-    return RandomizedSearchCV(steps, space, n_iter=10, scoring=scoring, cv=5, random_state=SEED)
+    folds = (StratifiedKFold if classes else KFold)(3, shuffle=True, random_state=SEED)  # many tables are sorted
+    return RandomizedSearchCV(steps, space, n_iter=10, scoring=scoring, cv=folds, random_state=SEED)
 
 
 def make_flaml(X: pd.DataFrame, classes: int):
