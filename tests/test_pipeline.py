@@ -308,13 +308,14 @@ def defended(retrained, tmp_path) -> tuple[Project, str]:
 def test_worse_candidate_stays_in_its_run_and_the_champion_in_the_store(defended, retrained):
     project, champion = defended
     score = retrained[1]["metrics"]["roc_auc"]
-    done = project.retrain(*ONE_TREE, "--min", "recall:malignant=0.999", "--min", "accuracy=0.5")
+    rule = ["--promote-if", "better", "--min", "recall:malignant=0.999", "--min", "accuracy=0.5"]
+    done = project.retrain(*ONE_TREE, *rule)
     assert done.returncode == 3, done.stderr
     first, *lines = done.stdout.splitlines()
     failed = [line for line in lines if line.startswith("  FAILED     ")]
     assert " rejected in " in first and champion not in first and lines[: len(failed)] == failed
     assert failed[0].startswith("  FAILED     floor of recall:malignant (0.") and "below its floor 0.999" in failed[0]
-    assert failed[1].startswith("  FAILED     not worse than the champion (-0.")
+    assert failed[1].startswith("  FAILED     better than the champion (-0.")
     assert f"against the champion's {score:.4f} on 113 held-out rows that neither trained on" in failed[1]
     assert "  passed     floor of accuracy (0." in done.stdout and "keeps the floor 0.5" in done.stdout
     assert f"  champion   {champion}\n" in done.stdout and project.stored == [champion]

@@ -189,16 +189,25 @@ def test_threshold_is_chosen_by_cross_validated_answers_and_kept_in_the_contract
     assert names["graph"].contract["target"]["threshold"] == names["target"]["threshold"]
 
 
-def run_cells(told: dict, until: str, edit=lambda source: source) -> dict:
-    """Run the code cells of train.ipynb up to the one that holds a text, with these parameters; the names it sets."""
+def run_cells(told: dict, until: str, edit=lambda source: source, notebook: str = "train.ipynb") -> dict:
+    """Run the code cells of a notebook up to the one that holds a text, with these parameters; the names it sets."""
     names = {"display": print}
-    for cell in nbformat.read(ROOT / "notebooks" / "train.ipynb", 4).cells:
+    for cell in nbformat.read(ROOT / "notebooks" / notebook, 4).cells:
         if cell.cell_type == "code":
-            exec(compile(edit(cell.source), "train.ipynb", "exec"), names)
+            exec(compile(edit(cell.source), notebook, "exec"), names)
             names |= told if "parameters" in cell.metadata.get("tags", []) else {}
             if until in cell.source:
                 return names
-    raise AssertionError(f"no cell of train.ipynb holds {until!r}")
+    raise AssertionError(f"no cell of {notebook} holds {until!r}")
+
+
+def test_target_with_many_equal_values_is_shown_in_thirds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = make_mixed("numbers")
+    frame.assign(y=frame["y"].where(frame["y"] > 1, 0)).to_parquet("equal.parquet")
+    names = run_cells({"data": "equal.parquet", "target": "y"}, "balance = groups", notebook="eda.ipynb")
+    assert list(names["balance"].index) == ["low", "middle", "high"]
+    assert names["balance"].max() - names["balance"].min() <= 1
 
 
 def test_step_without_a_converter_is_named_with_the_alternatives(tmp_path, monkeypatch):
