@@ -160,7 +160,7 @@ def prepare_columns(table: Table) -> pd.DataFrame:
         if is_date(column.dropna()):
             dates = pd.to_datetime(column)
             columns[f"{name} day"] = (dates - pd.Timestamp(0)) / pd.Timedelta(days=1)
-            columns |= {f"{name} {part}": getattr(dates.dt, part).astype(float) for part in ("month", "weekday")}
+            columns |= {f"{name} {part}": getattr(dates.dt, part).astype(float) for part in ("month", "day_of_week")}
         elif column.dtype.kind in "if":
             columns[name] = column
         elif column.nunique() <= len(column) / 2:
