@@ -6,7 +6,7 @@ import numpy as np
 
 from modeler import ModelerError, list_names
 from modeler.data.columns import feature_type
-from modeler.data.rows import TRAINED, count_dealt, split_rows
+from modeler.data.rows import TRAINED, find_rare, split_rows
 from modeler.data.tables import Table
 
 OTHER = {"number": -1, "category": "other"}  # the label of the joined class, by the type of the target
@@ -15,13 +15,12 @@ OTHER = {"number": -1, "category": "other"}  # the label of the joined class, by
 def settle_rare_classes(table: Table, rule: str, holdout: float, split_by: str = "") -> Table:
     """Leave out the rows of rare classes ("drop"), or give them one label ("other"); with "refuse", the table as it is.
 
-    A class is rare if fewer than `TRAINED` of its rows are trained on or none is held out. A ModelerError: fewer than two
-    classes would be left, or the joined class is rare itself or exists already.
+    `find_rare` says which classes are rare. A ModelerError: fewer than two classes would be left, or the joined class is rare
+    itself or exists already.
     """
     if rule == "refuse" or table.task == "regression":
         return table
-    rare = [label for label, (trained, held) in count_dealt(table, split_rows(table.frame, holdout, split_by)).items()
-            if trained < TRAINED or held < 1]  # fmt: skip
+    rare = list(find_rare(table, split_rows(table.frame, holdout, split_by)))
     if not rare:
         return table
     target = table.frame[table.target]
@@ -39,13 +38,12 @@ def settle_rare_classes(table: Table, rule: str, holdout: float, split_by: str =
         told = f"{told}, are one class {label!r} now"
     facts = {"rule": rule, "classes": [str(label) for label in rare], "rows": int(is_rare.sum())}
     settled = replace(table, frame=frame, notes=(*table.notes, told), rare=facts)
-    if rule == "other":
-        trained, held = count_dealt(settled, split_rows(frame, holdout, split_by))[label]
-        if trained < TRAINED or held < 1:
-            raise ModelerError(
-                f"even joined, the rare classes of {table.target!r} have {trained} rows to train on and {held} held out, where "
-                f"{TRAINED} and 1 are needed; leave them out with -p rare_classes=drop"
-            )
+    if rule == "other" and label in (still := find_rare(settled, split_rows(frame, holdout, split_by))):
+        trained, held = still[label]
+        raise ModelerError(
+            f"even joined, the rare classes of {table.target!r} have {trained} rows to train on and {held} held out, where "
+            f"{TRAINED} and 1 are needed; leave them out with -p rare_classes=drop"
+        )
     return settled
 
 

@@ -38,18 +38,24 @@ def check_split(table: Table, heldout: np.ndarray) -> None:
 
     Every class needs `TRAINED` training rows, one for each fold of the cross-validation in train.ipynb, and one held out.
     """
-    for label, (trained, held) in count_dealt(table, heldout).items():
-        if trained < TRAINED or held < 1:
-            what = table.name if label is None else f"class {str(label)!r} of {table.target!r}"
-            way = (
-                "bring more rows"
-                if label is None
-                else "leave such classes out with -p rare_classes=drop, join them with other"
-            )
-            raise ModelerError(
-                f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
-                f"{way}, or change holdout with -p holdout=0.3"
-            )
+    for label, (trained, held) in find_rare(table, heldout).items():
+        what, way = table.name, "bring more rows"
+        if label is not None:
+            what = f"class {str(label)!r} of {table.target!r}"
+            way = "leave such classes out with -p rare_classes=drop, join them with other"
+        raise ModelerError(
+            f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
+            f"{way}, or change holdout with -p holdout=0.3"
+        )
+
+
+def find_rare(table: Table, heldout: np.ndarray) -> dict:
+    """Those of `count_dealt` with fewer than `TRAINED` rows to train on, or none held out."""
+    return {
+        label: (trained, held)
+        for label, (trained, held) in count_dealt(table, heldout).items()
+        if trained < TRAINED or held < 1
+    }
 
 
 def count_dealt(table: Table, heldout: np.ndarray) -> dict:
