@@ -24,7 +24,7 @@ import pandas as pd
 
 from modeler import ModelerError
 from modeler.data import load_table, split_rows
-from modeler.data.columns import is_date
+from modeler.data.columns import feature_type
 from modeler.data.rows import hash_table
 from modeler.data.tables import Table
 from modeler.runs.execute import execute_notebook
@@ -160,7 +160,7 @@ def prepare_columns(table: Table) -> pd.DataFrame:
     """Numbers, and texts as categories; a date as its day, month and weekday; no texts that differ in most rows."""
     columns = {}
     for name, column in table.frame.drop(columns=table.target).items():
-        if is_date(column.dropna()):
+        if feature_type(column) == "date":
             dates = pd.to_datetime(column)
             columns[f"{name} day"] = (dates - pd.Timestamp(0)) / pd.Timedelta(days=1)
             columns |= {f"{name} {part}": getattr(dates.dt, part).astype(float) for part in ("month", "day_of_week")}

@@ -140,7 +140,11 @@ def test_file_without_a_latin_letter_in_its_name_is_a_table(tmp_path):
 
 def test_dates_are_texts_in_raw_records():
     frame = pd.DataFrame({"day": pd.to_datetime(["2024-01-01", None]), "x": [1, 2]})
-    assert raw_records(frame) == [{"day": "2024-01-01 00:00:00", "x": 1}, {"day": None, "x": 2}]
+    frame["at"] = pd.to_datetime(["2024-01-01 10:30", "2024-01-02"], format="mixed")
+    assert raw_records(frame) == [
+        {"day": "2024-01-01", "x": 1, "at": "2024-01-01T10:30:00Z"},
+        {"day": None, "x": 2, "at": "2024-01-02T00:00:00Z"},
+    ]
 
 
 @pytest.mark.parametrize(

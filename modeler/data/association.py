@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modeler.data.columns import feature_type
+from modeler.data.dates import spread_dates
 
 EDGES = [0.005, 0.02, 0.05, *np.arange(1, 10) / 10, 0.95, 0.98, 0.995]  # finer at the ends, where a rare class stands
 LEVELS = 50  # groups of a column of categories; the rarest share one
@@ -22,14 +23,16 @@ def measure_associations(frame: pd.DataFrame, target: str, task: str) -> dict[st
     Explorations 3, 2001): a shallow tree whose splits are fixed. The answers to a class count by their Gini
     coefficient, 2 AUC - 1, which does not depend on how rare the class is (T. Fawcett, Pattern Recognition Letters 27,
     2006), with the mean over the classes, as the pipeline's roc_auc; those to a number by their correlation with its
-    rank.
+    rank. A date counts as the best of its parts.
     """
     frame = draw_rows(frame, target, task)
     values, folds = code_target(frame[target], task), deal_folds(frame[target], task)
-    return {
-        name: associate(group_values(order_values(frame[name]), EDGES, LEVELS), values, folds, task)
-        for name in frame.columns.drop(target)
-    }
+    spread, owners = spread_dates(frame.drop(columns=target))
+    found = {}
+    for name, owner in owners.items():
+        association = associate(group_values(order_values(spread[name]), EDGES, LEVELS), values, folds, task)
+        found[owner] = max(association, found.get(owner, 0.0))
+    return found
 
 
 def draw_rows(frame: pd.DataFrame, target: str, task: str, most: int = MOST_ROWS) -> pd.DataFrame:
@@ -65,12 +68,12 @@ def deal_folds(target: pd.Series, task: str) -> np.ndarray:
 
 
 def order_values(column: pd.Series) -> np.ndarray:
-    """Numbers as their rank from 0 to 1, NaN where missing; categories as whole numbers, the commonest 0, -1 where
+    """Numbers and dates as their rank from 0 to 1, NaN where missing; categories as whole numbers, the commonest 0, -1 where
     missing."""
     if feature_type(column) == "category":
         places = column.value_counts().rank(method="first", ascending=False) - 1
         return column.map(places).astype("float64").fillna(-1).to_numpy(int)
-    ranks = column.astype("float64").rank()
+    ranks = column.rank() if column.dtype.kind == "M" else column.astype("float64").rank()
     return ((ranks - 0.5) / max(1, ranks.count())).to_numpy()
 
 

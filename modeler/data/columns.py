@@ -1,7 +1,5 @@
 """What one column is: its type, its correlation with the target, and reasons not to use it."""
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -10,13 +8,12 @@ from modeler import ModelerError
 MOST_CATEGORIES = 0.5  # distinct texts per row from which a text column is identifier-like
 MOST_CLASSES = 20  # distinct whole numbers up to which a numeric target is a set of classes
 MOST_WORDS = 5  # median words of a text column from which it is free text
-DATE = r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?"  # 2024-01-31, 31.01.2024, 1/31/24
 
 
 def feature_type(column: pd.Series) -> str:
-    """Return "number", "boolean" or "category"."""
-    if column.dtype.kind in "if":
-        return "number"
+    """Return "number", "boolean", "date" or "category"."""
+    if column.dtype.kind in "ifM":
+        return "date" if column.dtype.kind == "M" else "number"
     return "boolean" if pd.api.types.infer_dtype(column) == "boolean" else "category"
 
 
@@ -89,13 +86,6 @@ def measure_correlation(column: pd.Series, target: pd.Series, task: str) -> floa
         free = len(groups) - len(counts)
         share = max(0.0, 1 - (1 - share) * (len(groups) - 1) / free) if free else 0.0
     return float(np.sqrt(share))
-
-
-def is_date(present: pd.Series) -> bool:
-    if present.dtype.kind == "M":
-        return True
-    is_text = feature_type(present) == "category" and re.fullmatch(DATE, present.iloc[0])
-    return bool(is_text and present.drop_duplicates().str.fullmatch(DATE).all())
 
 
 def count_words(present: pd.Series) -> float:

@@ -11,14 +11,15 @@ from modeler.data.columns import (
     count_words,
     describe_leak,
     feature_type,
-    is_date,
     is_identifier,
     measure_correlation,
     plain_value,
 )
+from modeler.data.dates import has_time
 from modeler.data.noise import find_noise
 from modeler.data.tables import Table
 from modeler.model.contract import class_key
+from modeler.model.dates import ISO, write_date
 
 NEARLY_EMPTY = 0.95  # share of missing training values from which a column is dropped
 ARTICLE = 0.1  # the least correlation in the article that the built-in data come from
@@ -38,7 +39,8 @@ def derive_contract(
     """Derive the contract of a table from its `training` rows; all rows decide only whether null is allowed.
 
     A column is dropped as weak if its association is below `min_association`, or with `auto` if it cannot be told from
-    noise; see `read_min_association`. `leave_out` names columns that the model shall not use. Of two classes,
+    noise; see `read_min_association`. `leave_out` names columns that the model shall not use. A column whose type a person
+    settled is used unless it cannot be. Of two classes,
     `positive` is the one to look for, by default the rarer one. The contract notes `holdout` and `split_by`, so that
     train.ipynb and the gate split the rows in the same way. A ModelerError: the target has only one class, `positive`
     is not a class, a column to leave out does not exist, or no column is left.
@@ -50,13 +52,15 @@ def derive_contract(
     for name in frame.columns.drop(target):
         used = [earlier for earlier, reason in reasons.items() if reason is None]
         leak = describe_leak(frame[name], frame[target])
-        reasons[name] = _reason_to_drop(name, training, used, split_by, left_out, leak)
+        reasons[name] = _reason_to_drop(name, training, used, split_by, left_out, leak, table.settled.get(name))
     usable = [name for name, reason in reasons.items() if reason is None]
-    reasons |= _judge_weak(table, training[[*usable, target]], associations, least)
+    weak = _judge_weak(table, training[[*usable, target]], associations, least)
+    reasons |= {name: reason for name, reason in weak.items() if name not in table.settled}
     if None not in reasons.values():
         raise ModelerError(_describe_no_column(table, usable, associations, least, reasons))
     features = [
-        _describe_feature(frame[name], training[name], associations[name], reason) for name, reason in reasons.items()
+        _describe_feature(frame[name], training[name], associations[name], reason, table.formats.get(name))
+        for name, reason in reasons.items()
     ]
     return {
         "name": table.name,
@@ -149,19 +153,21 @@ def _associate(table, training) -> dict[str, float]:
     return {name: measure_correlation(training[name], training[target], task) for name in names}
 
 
-def _reason_to_drop(name, training, used, split_by, left_out, leak) -> str | None:
+def _reason_to_drop(name, training, used, split_by, left_out, leak, settled) -> str | None:
     column = training[name]
     present = column.dropna()
     if name == split_by:
         return "groups the rows (--split-by), so it would give the hold-out away"
     if name in left_out:
         return "left out by -p leave_out"
-    if present.empty or column.isna().mean() >= NEARLY_EMPTY:
+    if settled == "drop":
+        return "left out by -p columns"
+    if present.empty or (column.isna().mean() >= NEARLY_EMPTY and not settled):
         return f"nearly empty: {column.isna().mean():.0%} missing"
-    if is_date(present):
-        return "a date; dates are not used yet"
     if present.nunique() == 1:
         return f"constant: always {present.iloc[0]}"
+    if settled:
+        return None
     if leak:
         return f"{leak}, so it would give the answer away"
     if words := count_words(present):
@@ -196,7 +202,7 @@ def _describe_no_column(table, usable, associations, least, reasons) -> str:
     return f"no column of {table.name} can be used: {told or 'it has none but the target'}; bring other columns"
 
 
-def _describe_feature(column, training, association, reason) -> dict:
+def _describe_feature(column, training, association, reason, form) -> dict:
     kind = feature_type(column)
     present = training.dropna()
     feature = {
@@ -211,11 +217,24 @@ def _describe_feature(column, training, association, reason) -> dict:
         feature |= {"min": plain_value(present.min()), "max": plain_value(present.max())}
     elif kind == "boolean":
         feature |= {"categories": [False, True]}
+    elif kind == "date":
+        return feature | _describe_date(column, training, form, reason is None)
     elif reason is None:
         feature |= {"categories": sorted(present.unique())}
     else:  # the texts of a dropped column, such as names of patients, stay private
         return feature | {"example": None}
     return feature | {"example": plain_value(training.iloc[0])}
+
+
+def _describe_date(column, training, form, used) -> dict:
+    time = has_time(column)
+    described = {"time": time, "format": form or (f"{ISO}T%H:%M:%S" if time else ISO)}
+    bounds = training.min(), training.max(), training.iloc[0]
+    for name, moment in zip(
+        ("min", "max", "example"), bounds
+    ):  # the dates of a dropped column stay private, like its texts
+        described[name] = write_date(moment.to_pydatetime(), time) if used and not pd.isna(moment) else None
+    return described
 
 
 def _describe_target(table, training, positive) -> dict:

@@ -21,19 +21,21 @@ WITH_POINT = r"^[+-]?([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d+)?$"
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """The format of a .csv file; "auto" detects it.
+    """The format of a .csv file, "auto" detects it, and the types of its columns that a person settles.
 
-    `separator` is comma, semicolon, tab or pipe, `decimal` is point or comma, `encoding` a name that Python knows.
+    `separator` is comma, semicolon, tab or pipe, `decimal` is point or comma, `encoding` a name that Python knows. `columns`,
+    a text for `settled.read_types`, counts for Parquet and built-in data too.
     """
 
     separator: str = "auto"
     decimal: str = "auto"
     encoding: str = "auto"
+    columns: str = ""
 
     @classmethod
     def from_parameters(cls, told: Mapping) -> "CsvFormat":
-        """Take the format from a notebook's parameters, "auto" where they have none."""
-        return cls(*(told.get(field.name, "auto") for field in fields(cls)))
+        """Take the format from a notebook's parameters, the default where they have none."""
+        return cls(*(told.get(field.name, field.default) for field in fields(cls)))
 
 
 def find_encoding(path: Path, head: bytes, told: str) -> tuple[str, list[str]]:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from modeler.data.association import LEVELS, MOST_ROWS, code_target, draw_rows, group_values, order_values
+from modeler.data.dates import spread_dates
 
 LEVEL = 0.05  # how often one test takes a column of noise for signal
 TENTHS = np.arange(1, 10) / 10
@@ -22,21 +23,24 @@ def find_noise(frame: pd.DataFrame, target: str, task: str) -> list[str]:
     pair's cells, by halves and by quarters, against the groups of the other one (the interaction tests of W.-Y. Loh,
     Statistica Sinica 12, 2002, with Bonferroni's correction for the number of others), and the slope beside all other
     numbers. A class may be rare and numbers skewed, since the tests look at ranks; in doubt, as where the cells are
-    thin, they find signal.
+    thin, they find signal. A date is noise if each of its parts is, at the level divided by their number.
     """
     frame = draw_rows(frame, target, task).reset_index(drop=True)
-    orders = {name: order_values(frame[name]) for name in frame.columns.drop(target)}
+    spread, owners = spread_dates(frame)
+    orders = {name: order_values(spread[name]) for name in spread.columns.drop(target)}
+    parts = pd.Series(owners).map(pd.Series(owners).value_counts())
+    levels = LEVEL / parts[list(orders)]
     values, free = _scale_target(frame[target], task)
-    found = {name for name, order in orders.items() if _test_groups(order, values, free) < LEVEL}
+    found = {name for name, order in orders.items() if _test_groups(order, values, free) < levels[name]}
     numeric = [name for name, order in orders.items() if order.dtype.kind == "f"]
     if numeric:
         ranks = _standardise(np.column_stack([orders[name] for name in numeric]))
         for test in (_test_slopes(ranks, values, free), _test_slopes(_standardise(ranks**2), values, free),
                      _test_slopes_together(ranks, values, free)):  # fmt: skip
-            found |= {name for name, p in zip(numeric, test) if p < LEVEL}
+            found |= {name for name, p in zip(numeric, test) if p < levels[name]}
     if len(found) < len(orders) > 1:
-        found |= _find_pairs(frame, orders, target, task)
-    return [name for name in orders if name not in found]
+        found |= _find_pairs(spread, orders, target, task, levels)
+    return [name for name in frame.columns.drop(target) if name not in {owners[part] for part in found}]
 
 
 def _scale_target(target, task) -> tuple[np.ndarray, int]:
@@ -84,7 +88,7 @@ def _test_slopes_together(ranks, values, free) -> np.ndarray:
     return chi2.sf((slopes**2).sum(axis=1) / np.maximum(np.diag(inverse) * left, 1e-12), free)
 
 
-def _find_pairs(frame, orders, target, task) -> set[str]:
+def _find_pairs(frame, orders, target, task, levels) -> set[str]:
     """The columns that tell more of the target than each other one does without them."""
     width = len(orders) * (len(QUARTERS) + 1)
     rows = int(WORK / width**2 / (1 + frame[target].nunique() * (task == "classification")))
@@ -94,7 +98,7 @@ def _find_pairs(frame, orders, target, task) -> set[str]:
     for edges in (HALVES, QUARTERS):
         groups = [group_values(order[drawn.index], edges, PAIR_LEVELS) for order in orders.values()]
         gains = _test_pairs(groups, values.astype("float32"), free) * (len(orders) - 1)
-        found |= {name for name, p in zip(orders, gains) if p < LEVEL}
+        found |= {name for name, p in zip(orders, gains) if p < levels[name]}
     return found
 
 

@@ -1,7 +1,9 @@
 """Reading a .csv or .parquet file: columns in their own types, or one sentence about what is wrong."""
 
 import csv
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from modeler import ModelerError
+from modeler.data.dates import convert_dates
 from modeler.data.dialect import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
@@ -23,6 +26,7 @@ from modeler.data.dialect import (
     find_encoding,
     find_separator,
 )
+from modeler.data.settled import read_types, settle_column
 from modeler.linux import read_spare_memory
 
 # A retrain's peak memory in bytes: a constant, plus 10.5 per byte of a .csv file or of a Parquet file's cells, at 8 bytes
@@ -41,11 +45,22 @@ FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel 
            b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"%PDF": "a PDF", b"SQLite": "an SQLite database"}  # fmt: skip
 
 
-def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
-    """Read a whole .csv file as texts, then convert each column by all its values; return the table and notes.
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: its columns in their own types, what was assumed of them, the formats of its dates by name, and the
+    types by name that a person settled."""
 
-    The notes say what was assumed. A ModelerError: the file is not what its ending says, does not fit into memory, or can
-    be read in two ways; then the message names the parameter that decides.
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+    formats: dict[str, str] = field(default_factory=dict)
+    settled: dict[str, str] = field(default_factory=dict)
+
+
+def read_csv(path: Path, told: CsvFormat) -> Content:
+    """Read a whole .csv file as texts, then convert each column by all its values.
+
+    A ModelerError: the file is not what its ending says, does not fit into memory, or can be read in two ways; then the message
+    names the parameter that decides.
     """
     _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:
@@ -64,19 +79,23 @@ def read_csv(path: Path, told: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
         table = pa.table([pc.utf8_trim_whitespace(column) for column in table.columns], names=table.column_names)
         notes.append("the space after each separator left out")
     raw, left_out = _name_columns(path, header, table)
+    types = read_types(told.columns, list(raw))
     columns = {name: _convert(column) for name, column in raw.items()}
-    decimal = find_decimal(path, raw, columns, told.decimal)
+    free = {name: column for name, column in raw.items() if types.get(name, "number") == "number"}
+    decimal = find_decimal(path, free, {name: columns[name] for name in free}, told.decimal)
     if decimal == "comma":
         notes.append("decimal comma")
     columns = {name: _convert_local(raw[name], column, decimal) for name, column in columns.items()}
     if notes := notes + assumed:
         notes = [f"read with {', '.join(notes)}"]
-    notes += left_out + _note_texts(columns)
-    return pa.table(list(columns.values()), names=list(columns)).to_pandas(), notes
+    settled, formats, said = _settle_columns(columns, raw.__getitem__, types)
+    columns |= settled
+    frame = pa.table(list(columns.values()), names=list(columns)).to_pandas()
+    return Content(frame, notes + left_out + said, formats, types)
 
 
-def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read a .parquet file like `read_csv`, without notes."""
+def read_parquet(path: Path, told: CsvFormat) -> Content:
+    """Read a .parquet file like `read_csv`."""
     try:
         described = pa.parquet.ParquetFile(path).metadata
         _check_memory(path, 8 * described.num_rows * described.num_columns)
@@ -88,16 +107,46 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
             f"{path} cannot be read as Parquet: {_first_line(error)}; it begins with {begins!r}; mend the file or its ending"
         ) from None
     _refuse_repeated(path, table.column_names)
-    for position, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+    for position, part in enumerate(table.schema):
+        if pa.types.is_nested(part.type) or pa.types.is_binary(part.type) or pa.types.is_large_binary(part.type):
             raise ModelerError(
-                f"column {field.name!r} of {path} holds values of the type {field.type}; "
+                f"column {part.name!r} of {path} holds values of the type {part.type}; "
                 "split it into columns of numbers, texts or booleans, or leave it out"
             )
-        if pa.types.is_decimal(field.type):
-            table = table.set_column(position, field.name, table[position].cast(pa.float64()))
-    frame = table.to_pandas()
-    return frame.set_axis(frame.columns.map(str), axis=1), []
+        if pa.types.is_decimal(part.type):
+            table = table.set_column(position, part.name, table[position].cast(pa.float64()))
+    frame = table.to_pandas(date_as_object=False)
+    return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table)
+
+
+def settle_frame(frame: pd.DataFrame, told: CsvFormat, table: pa.Table | None = None) -> Content:
+    """Settle the columns of a frame as those of a file; `table` is what the frame was made of."""
+    if not told.columns and table is None:
+        return Content(frame)
+    table = pa.Table.from_pandas(frame, preserve_index=False) if table is None else table
+    types, columns = read_types(told.columns, list(frame)), {name: table[name] for name in frame}
+    settled, formats, notes = _settle_columns(columns, lambda name: columns[name].cast(pa.string()), types)
+    changed = {name: column for name, column in settled.items() if column is not columns[name]}
+    return Content(
+        frame.assign(**{name: column.to_pandas() for name, column in changed.items()}), notes, formats, types
+    )
+
+
+def _settle_columns(
+    columns: dict, read_texts: Callable, types: dict[str, str]
+) -> tuple[dict, dict[str, str], list[str]]:
+    """The columns whose types were told and those of texts, as what they are; the formats of the dates among them, and notes.
+
+    `read_texts` gives a column as texts, by its name.
+    """
+    told = {name: kind.partition(":")[2] for name, kind in types.items() if kind.startswith("date")}
+    settled = {name: settle_column(name, kind, read_texts(name), columns[name]) for name, kind in types.items()}
+    settled |= {name: read_texts(name) for name in told if not pa.types.is_temporal(columns[name].type)}
+    settled |= {name: column for name, column in columns.items() if name not in types and _is_text(column)}
+    free = {name: column for name, column in settled.items() if name not in types or name in told}
+    dated, formats, notes = convert_dates(free, told)
+    notes += _note_texts({name: column for name, column in free.items() if name not in formats})
+    return settled | dated, formats, notes
 
 
 def _check_memory(path: Path, size: int) -> None:
@@ -205,7 +254,7 @@ def _note_texts(columns: dict) -> list[str]:
     """One sentence for each column that only a few texts keep from being numbers."""
     notes = []
     for name, column in columns.items():
-        if not pa.types.is_string(column.type):
+        if not _is_text(column):
             continue
         present = column.drop_null()
         is_text = pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(present), NUMBER))
@@ -215,6 +264,10 @@ def _note_texts(columns: dict) -> list[str]:
                 f"{present.filter(is_text)[0].as_py()!r}; empty these to use it as numbers"
             )
     return notes
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from modeler import ModelerError, did_you_mean, list_names
+from modeler.data.dates import has_time
 from modeler.data.tables import Table
+from modeler.model.dates import write_date
 
 TRAINED = 5  # training rows of every class
 
@@ -77,9 +79,15 @@ def hash_table(frame: pd.DataFrame) -> str:
 
 
 def raw_records(frame: pd.DataFrame) -> list[dict]:
-    """Rows as a caller posts them: plain Python values, None for a missing one."""
-    text = {name: frame[name].map(str, na_action="ignore") for name in frame.columns if frame[name].dtype.kind == "M"}
+    """Rows as a caller posts them: plain Python values, dates in ISO 8601, None for a missing value."""
+    text = {name: _write_dates(frame[name]) for name in frame.columns if frame[name].dtype.kind == "M"}
     return frame.assign(**text).astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _write_dates(column: pd.Series) -> pd.Series:
+    """Moments as texts, a time of day where any has one; a midnight among these reads the same without it."""
+    time = has_time(column)
+    return column.map(lambda moment: write_date(moment.to_pydatetime(), time), na_action="ignore").astype(object)
 
 
 def _hashable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Tables: built-in data or a file, with the column to predict."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 from modeler import ModelerError, did_you_mean, list_names
 from modeler.data.columns import describe_leak, feature_type, tell_task
 from modeler.data.dialect import CsvFormat
-from modeler.data.reading import read_csv, read_parquet
+from modeler.data.reading import Content, read_csv, read_parquet, settle_frame
 
 BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
 LARGEST = 3.4e38  # what a float32, the graph's number, can hold
@@ -23,7 +24,7 @@ class Table:
 
     `name` is a slug that can name a model in the store. `told` is a task or "auto". `notes` say what was assumed of the
     file. `left_out` counts its rows without a target, which the frame lacks. `rare` says what became of rare classes: rule,
-    classes and rows.
+    classes and rows. `formats` are those of dates that the file has as texts, `settled` the types that a person told, by name.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Table:
     left_out: int = 0
     rare: dict | None = None
     built_in: bool = False
+    formats: Mapping[str, str] = field(default_factory=dict)
+    settled: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> str:
@@ -47,10 +50,11 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     "classification", "regression" or "auto". A ModelerError: the data do not exist, cannot be read or cannot be used.
     """
     if data in BUILT_IN_TARGETS:
-        name, frame, target, notes = data, _load_breast_cancer(), target or BUILT_IN_TARGETS[data], []
+        name, target, content = data, target or BUILT_IN_TARGETS[data], settle_frame(_load_breast_cancer(), written)
     else:
         path = _find_file(data)
-        name, (frame, notes) = slugify(path.stem) or "table", _read_file(path, written)
+        name, content = slugify(path.stem) or "table", _read_file(path, written)
+    frame, notes = content.frame, content.notes
     if not target:
         raise ModelerError(f"{data} needs a target: the column to predict, one of {list_names(frame.columns)}")
     if target not in frame.columns:
@@ -64,10 +68,11 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     if left_out:
         notes = [*notes, f"{left_out} of {len(frame) + left_out} rows have no {target!r} and are left out"]
     frame = frame.apply(_plain_column)
-    _check_values(frame, target)
+    _check_values(frame, target, content.settled)
     task, reason = tell_task(frame[target], task)
     notes = *notes, f"{task} of {target!r}: {reason}"
-    return Table(name, frame, target, task, notes, left_out, built_in=data in BUILT_IN_TARGETS)
+    built_in = data in BUILT_IN_TARGETS
+    return Table(name, frame, target, task, notes, left_out, None, built_in, content.formats, content.settled)
 
 
 def warn_of_leaks(table: Table) -> list[str]:
@@ -108,9 +113,9 @@ def _find_file(data: str) -> Path:
     )
 
 
-def _read_file(path: Path, written: CsvFormat) -> tuple[pd.DataFrame, list[str]]:
+def _read_file(path: Path, written: CsvFormat) -> Content:
     try:
-        return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path)
+        return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path, written)
     except OSError as error:
         raise ModelerError(f"{path} cannot be read: {error.strerror or error}; allow us to read it") from None
 
@@ -135,18 +140,25 @@ def _plain_column(column: pd.Series) -> pd.Series:
     if kind in "iuf":
         return column.astype("int64" if whole and kind != "f" else "float64")
     if kind == "M":
-        return column
+        return (column.dt.tz_convert(None) if column.dt.tz else column).dt.as_unit("us")
     values = column.astype(object).where(column.notna(), None)
     if feature_type(values) == "boolean":
         return values.astype(bool) if whole else values
     return values.map(str, na_action="ignore").astype(object).where(column.notna(), None)
 
 
-def _check_values(frame: pd.DataFrame, target: str) -> None:
+def _check_values(frame: pd.DataFrame, target: str, settled: Mapping[str, str]) -> None:
+    if settled.get(target) == "drop":
+        raise ModelerError(f"columns drops the target {target!r}; name another target, or keep it")
     if frame[target].dtype.kind == "M":
         raise ModelerError(f"target {target!r} is a date; predict a number or a class, such as the days until it")
     for name, column in frame.select_dtypes("number").items():
         if too_large := int((column.abs() > LARGEST).sum()):
             raise ModelerError(
                 f"column {name!r} is infinite or beyond {LARGEST:.2g} in {too_large} rows; mend or empty these values"
+            )
+    for name, column in frame.select_dtypes("datetime").items():
+        if (outside := column[~column.dropna().dt.year.between(1, 9999).reindex(column.index, fill_value=True)]).size:
+            raise ModelerError(
+                f"column {name!r} has a date before the year 1 or after 9999 in row {outside.index[0] + 1}; mend or empty it"
             )

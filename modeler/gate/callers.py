@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from modeler.gate.candidate import Candidate
 from modeler.gate.checks import Check
+from modeler.model.dates import ISO
 from modeler.model.stored import CONTRACT, StoredModel
 
 
@@ -59,6 +60,11 @@ def _list_column_changes(old: dict, new: dict) -> list[str]:
         return [f"{name!r} was optional and is required"]
     if old["type"] != new["type"]:
         changes.append(f"{name!r} was of type {old['type']} and is of type {new['type']}")
+    elif old["type"] == "date":
+        if old["time"] and not new["time"]:
+            changes.append(f"{name!r} may no longer have a time of day")
+        if old["format"] != new["format"] and not old["format"].startswith(ISO):
+            changes.append(f"{name!r} may no longer be sent as {old['format']}")
     if old["missing"] and not new["missing"]:
         changes.append(f"{name!r} may no longer be null")
     return changes

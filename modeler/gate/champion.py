@@ -163,11 +163,11 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
     return rows & ~refused, basis
 
 
-def _list_dealt(contract: dict, split_by: str | None) -> list[tuple[str, bool]]:
-    """The columns whose content deals the rows, in order, and whether they are hashed as numbers."""
+def _list_dealt(contract: dict, split_by: str | None) -> list[tuple[str, int]]:
+    """The columns whose content deals the rows, in order, and whether they are hashed as numbers, dates or texts."""
     features = [feature for feature in contract["features"] if split_by in (None, feature["name"])]
-    dealt = [(feature["name"], feature["type"] == "number") for feature in features]
-    return dealt if split_by else [*dealt, (contract["target"]["name"], False)]
+    dealt = [(feature["name"], {"number": 1, "date": 2}.get(feature["type"], 0)) for feature in features]
+    return dealt if split_by else [*dealt, (contract["target"]["name"], 0)]
 
 
 def _check_enough(truth: list, target: dict, basis: str) -> None:

@@ -38,7 +38,9 @@ def check_contract(candidate: Candidate, told: dict) -> Check:
     differing = [] if contract["target"] == derived["target"] else ["target"]
     for ours, theirs in zip(contract["features"], derived["features"], strict=True):
         both_used = ours["used"] and theirs["used"]
-        facts = ["name", "type", "missing", "min", "max"] + ["categories", "example"] * both_used
+        facts = ["name", "type", "missing", "time", "format"]
+        facts += ["min", "max"] if both_used or ours["type"] == "number" else []
+        facts += ["categories", "example"] if both_used else []
         differing += [f"{fact} of {theirs['name']}" for fact in facts if ours.get(fact) != theirs.get(fact)]
     sentence = "the contract says of every column and of the target what the data and the parameters say"
     if differing:

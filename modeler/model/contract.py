@@ -13,9 +13,9 @@ def class_key(label) -> str:
 
 
 def used_features(contract: dict) -> list[dict]:
-    """The features that go into the model: numbers and booleans first, then categories, each in the data's order."""
+    """The features that go into the model: numbers and booleans, then dates, then categories, each in the data's order."""
     used = [feature for feature in contract["features"] if feature["used"]]
-    return sorted(used, key=lambda feature: feature["type"] == "category")
+    return sorted(used, key=lambda feature: (feature["type"] == "category", feature["type"] == "date"))
 
 
 def read_contract(path: Path) -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 from modeler import ModelerError
 from modeler.model.answers import decode_answers
 from modeler.model.contract import class_key, used_features
+from modeler.model.dates import count_column, count_value, name_parts
 
 MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
 
@@ -26,7 +27,7 @@ class Graph:
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ModelerError(f"the graph cannot be loaded: {error}") from None
         self._output = self._session.get_outputs()[-1].name
-        self._blocks = _list_blocks(contract)
+        self._numbers, self._dates, self._categories = _list_blocks(contract)
 
     def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
         """Turn raw rows, one mapping each from column name to value, into what `encode_columns` makes of columns.
@@ -34,9 +35,13 @@ class Graph:
         For a single row, an array for each column would cost more than the graph. The gate checks that both ways agree.
         """
         inputs = {}
-        if names := self._blocks.get("numbers"):
-            inputs["numbers"] = np.array([[row[name] for name in names] for row in rows], dtype=np.float32)
-        if names := self._blocks.get("categories"):
+        numbers = [[row[name] for name in self._numbers] for row in rows] if self._numbers or self._dates else []
+        for date in self._dates:
+            for values, row in zip(numbers, rows):
+                values += count_value(row[date["name"]], date)
+        if numbers:
+            inputs["numbers"] = np.array(numbers, dtype=np.float32)
+        if names := self._categories:
             inputs["categories"] = np.stack([_name_categories([row[name] for row in rows]) for name in names], axis=1)
         return inputs
 
@@ -65,22 +70,31 @@ def import_runtime():
 def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str, np.ndarray]:
     """Turn raw columns into the graph's inputs, columns in the order of `used_features`.
 
-    "numbers" is float32 of shape (rows, numbers and booleans), with NaN for a missing value; "categories" is str objects
-    of shape (rows, categories).
+    "numbers" is float32 of shape (rows, numbers), with the columns of `name_numbers` and NaN for a missing value;
+    "categories" is str objects of shape (rows, categories). Dates are datetime64, in UTC, or texts as callers send them.
     """
-    blocks, inputs = _list_blocks(contract), {}
-    if names := blocks.get("numbers"):
-        inputs["numbers"] = np.stack([np.asarray(columns[name], dtype=np.float32) for name in names], axis=1)
-    if names := blocks.get("categories"):
-        inputs["categories"] = np.stack([_name_categories(columns[name]) for name in names], axis=1)
+    (numbers, dates, categories), inputs = _list_blocks(contract), {}
+    counted = [np.asarray(columns[name], dtype=np.float32)[:, None] for name in numbers]
+    counted += [count_column(columns[date["name"]], date) for date in dates]
+    if counted:
+        inputs["numbers"] = np.concatenate(counted, axis=1)
+    if categories:
+        inputs["categories"] = np.stack([_name_categories(columns[name]) for name in categories], axis=1)
     return inputs
 
 
-def _list_blocks(contract: dict) -> dict[str, list[str]]:
-    blocks = {}
-    for feature in used_features(contract):
-        blocks.setdefault("categories" if feature["type"] == "category" else "numbers", []).append(feature["name"])
-    return blocks
+def name_numbers(contract: dict) -> list[str]:
+    """The names of the numbers that a model sees: of the columns that are numbers or booleans, and of the parts of dates."""
+    numbers, dates, _ = _list_blocks(contract)
+    return numbers + [part for date in dates for part in name_parts(date)]
+
+
+def _list_blocks(contract: dict) -> tuple[list[str], list[dict], list[str]]:
+    """The names of numbers and booleans, the dates, and the names of categories."""
+    used = used_features(contract)
+    numbers = [feature["name"] for feature in used if feature["type"] in ("number", "boolean")]
+    categories = [feature["name"] for feature in used if feature["type"] == "category"]
+    return numbers, [feature for feature in used if feature["type"] == "date"], categories
 
 
 def _name_categories(values: Sequence) -> np.ndarray:

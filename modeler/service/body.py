@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from modeler import did_you_mean
+from modeler.model.dates import read_date, show_date
 
 LARGEST = 3.4028234663852886e38  # the greatest number a float32 holds
 MOST_FAULTS = 100  # listed of one request; the rest is counted
@@ -20,7 +21,7 @@ LONGEST_ECHO = 100  # characters of a caller's text that an answer repeats
 MOST_SHOWN = 20  # categories that a description lists
 RECORDS, ONE_RECORD, COLUMNS, INDEXED_COLUMNS = FORMS = ("records", "one record", "columns", "indexed columns")
 TYPES = {"number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)], "boolean": bool, "category": str}
-EXPECTED = {"number": "a number", "boolean": "true or false", "category": "a text"}
+EXPECTED = {"number": "a number", "boolean": "true or false", "category": "a text", "date": "a date"}
 
 
 class RequestError(Exception):
@@ -119,6 +120,8 @@ class BodyReader:
         if kind in ("greater_than_equal", "less_than_equal") or (feature["type"] == "number" and whole):
             return f"must be a number between -{LARGEST:.2g} and {LARGEST:.2g}, which is what a float32 holds"
         allowed = describe_values(feature)
+        if kind == "value_error":  # a text that is no date
+            return f"{shorten(value)!r} {_find_fault(value, feature)}; it must be {allowed}"
         return f"must be {allowed.replace('a number', 'a finite number', 1) if kind == 'finite_number' else allowed}"
 
     def _explain_unknown(self, field: str, suggestions: dict[str, str]) -> str:
@@ -134,8 +137,9 @@ def create_row_model(contract: dict) -> type:
     """Make the type of one row: strict, without NaN and Infinity, and no column that the contract does not name."""
     fields = {}
     for feature in contract["features"]:
-        name, kind = feature["name"], TYPES[feature["type"]]
+        name = feature["name"]
         if feature["used"]:
+            kind = _create_date_type(feature) if feature["type"] == "date" else TYPES[feature["type"]]
             kind = kind | None if feature["missing"] else kind
             about = Field(title=name, description=describe_values(feature), examples=[feature["example"]])
             fields[name] = Annotated[kind, about]
@@ -145,11 +149,31 @@ def create_row_model(contract: dict) -> type:
     return with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(TypedDict("Row", fields))
 
 
+def _create_date_type(feature: dict):
+    """A text that is a date of the feature. It stays a text: `read_date` keeps what it read."""
+
+    def check(text: str) -> str:
+        read_date(text, feature)
+        return text
+
+    form = {"format": "date-time" if feature["time"] else "date"}
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra=form)]
+
+
+def _find_fault(text: str, feature: dict) -> str:
+    try:
+        return str(read_date(text, feature))
+    except ValueError as error:
+        return str(error)
+
+
 def describe_values(feature: dict) -> str:
     """The values that a column may have and those it had in training, as the end of "must be"."""
     kind = _describe_kind(feature)
     if feature["type"] == "number":
         return f"{kind}; in training {feature['min']:.10g} to {feature['max']:.10g}"
+    if feature["type"] == "date":
+        return f"{kind}, such as {show_date(feature)}; in training {feature['min']} to {feature['max']}"
     if feature["type"] == "boolean":
         return kind
     shown = ", ".join(repr(shorten(category)) for category in feature["categories"][:MOST_SHOWN])

@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from modeler import ModelerError
 from modeler.model.answers import NotFiniteError, decode_answers
 from modeler.model.contract import class_key, used_features
+from modeler.model.dates import count_value, name_parts
 from modeler.model.golden import replay_golden
 from modeler.model.graph import MISSING, Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, load_model
@@ -50,9 +51,10 @@ class Predictor:
         self._graph = Graph(model.path / GRAPH, self.contract)
         self._reader = BodyReader(self.contract, max_rows)
         used = used_features(self.contract)
-        self._numbers = [feature for feature in used if feature["type"] != "category"]
-        self._lowest = np.array([feature.get("min", -np.inf) for feature in self._numbers], dtype=np.float32)
-        self._highest = np.array([feature.get("max", np.inf) for feature in self._numbers], dtype=np.float32)
+        self._ranged = [column for feature in used for column in _list_ranges(feature)]
+        self._lowest, self._highest = (
+            np.array([column[bound] for column in self._ranged], dtype=np.float32) for bound in (1, 2)
+        )
         self._known = {
             feature["name"]: {*feature["categories"], *([MISSING] if feature["missing"] else [])}
             for feature in used
@@ -107,14 +109,28 @@ class Predictor:
 
     def _list_warnings(self, rows: Sequence[dict], inputs: dict[str, np.ndarray]):
         """Yield row, kind and sentence for each value unlike those of the training."""
-        if self._numbers:
+        if self._ranged:
             numbers = inputs["numbers"]
             for row, column in np.argwhere((numbers < self._lowest) | (numbers > self._highest)).tolist():
-                feature = self._numbers[column]
-                name, low, high = feature["name"], feature["min"], feature["max"]
-                told = f"{name} {rows[row][name]:.10g} is outside the training range {low:.10g} to {high:.10g}"
-                yield row, OUTSIDE_RANGE, told
+                feature = self._ranged[column][0]
+                name = feature["name"]
+                given, low, high = (_show(value) for value in (rows[row][name], feature["min"], feature["max"]))
+                yield row, OUTSIDE_RANGE, f"{name} {given} is outside the training range {low} to {high}"
         for column, (name, known) in enumerate(self._known.items()):
             for row, category in enumerate(inputs["categories"][:, column]):
                 if category not in known:
                     yield row, UNSEEN_CATEGORY, f"{name} {shorten(category)!r} was not seen in training"
+
+
+def _list_ranges(feature: dict) -> list[tuple[dict, float, float]]:
+    """Each number that the model sees of a feature, with its range in training; of a date only the days have one."""
+    if feature["type"] == "date":
+        low, high = (count_value(feature[bound], feature)[0] for bound in ("min", "max"))
+        return [(feature, low, high), *[(feature, -np.inf, np.inf)] * (len(name_parts(feature)) - 1)]
+    if feature["type"] == "category":
+        return []
+    return [(feature, feature.get("min", -np.inf), feature.get("max", np.inf))]
+
+
+def _show(value: str | float) -> str:
+    return shorten(value) if isinstance(value, str) else f"{value:.10g}"

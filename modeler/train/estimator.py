@@ -11,14 +11,18 @@ from modeler import ModelerError
 from modeler.inside import round_thresholds
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
-from modeler.model.graph import encode_columns
+from modeler.model.graph import encode_columns, name_numbers
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
 
 
 def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
-    """Turn raw rows into the input of the scikit-learn Pipeline: the graph's inputs under the data's column names."""
-    names = [feature["name"] for feature in used_features(contract)]
+    """Turn raw rows into the input of the scikit-learn Pipeline: the graph's inputs under the data's column names.
+
+    Numbers, booleans and the parts of dates are float32, categories are texts.
+    """
+    categories = [feature["name"] for feature in used_features(contract) if feature["type"] == "category"]
+    names = name_numbers(contract) + categories
     blocks = [pd.DataFrame(block, index=frame.index) for block in encode_columns(frame, contract).values()]
     return pd.concat(blocks, axis=1).set_axis(names, axis=1)
 
