@@ -390,7 +390,7 @@ def forest(retrained, tmp_path_factory) -> Path:
 def fill_run(run: Path, frame, model) -> None:
     """Train a model on the columns of a run's contract, and write what train.ipynb would."""
     contract = read_json(run / "contract.json")
-    target, heldout = contract["target"], split_rows(frame, contract["holdout"]["share"])
+    target, heldout = contract["target"], split_rows(frame, contract["split"]["share"])
     X, y = encode_table(frame, contract), frame[target["name"]].to_numpy(str)
     columns = ColumnTransformer([("numbers", SimpleImputer(strategy="median"), list(X))])
     pipeline = Pipeline([("columns", columns), ("model", model)]).fit(X[~heldout], y[~heldout])

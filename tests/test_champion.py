@@ -227,11 +227,11 @@ def test_bad_class_behind_a_good_accuracy_is_refused_by_its_recall(run, table):
 
 
 def share(contract):
-    contract["holdout"]["share"] = 0.1
+    contract["split"]["share"] = 0.1
 
 
 def group(contract):
-    contract["holdout"] = {"share": 0.5, "split_by": "mean texture"}
+    contract["split"] = {"by": "mean texture", "time": None, "boundary": None, "share": 0.5}
 
 
 def added(contract):
@@ -264,10 +264,10 @@ def test_champion_that_dealt_otherwise_is_asked_for_the_rows_held_out_by_both(ru
     ],
 )
 def test_too_few_rows_have_failed(run, stored, table, rule, told):
-    edit(stored, lambda contract: contract.update(holdout={"share": rule[0], "split_by": rule[1]}))
+    edit(stored, lambda contract: contract["split"].update(share=rule[0], by=rule[1]))
     check = against(judge(run, table, as_champion(stored)))
     assert not check.passed and check.value is None and told in check.sentence
-    assert "bring more rows, keep holdout and --split-by as the champion had them" in check.sentence
+    assert "bring more such rows, keep holdout, --split-by and --split-time as the champion had them" in check.sentence
 
 
 def other_kind(contract):
@@ -277,7 +277,7 @@ def other_kind(contract):
 
 def group_by_a_lost_column(contract):
     added(contract)
-    contract["holdout"]["split_by"] = "weight"
+    contract["split"]["by"] = "weight"
 
 
 @pytest.mark.parametrize("change", [added, other_kind, group_by_a_lost_column])
@@ -556,7 +556,5 @@ def test_ranges_categories_and_associations_break_nobody(run):
     new = read_json(run / "contract.json")
     for feature in new["features"]:
         feature |= {"association": 0.5, "min": -1e9, "max": 1e9, "example": 3}
-    assert (
-        list_breaking_changes(old, new | {"rows": 9, "name": "other", "holdout": {"share": 0.5, "split_by": None}})
-        == []
-    )
+    split = {"by": None, "time": "mean area", "boundary": "500.5", "share": 0.5}
+    assert list_breaking_changes(old, new | {"rows": 9, "name": "other", "split": split}) == []

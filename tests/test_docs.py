@@ -152,7 +152,7 @@ def test_every_command_is_accepted(command, tmp_path, monkeypatch):
 def test_every_parameter_and_every_script_exists(name):
     for given in re.findall(r"-p ([a-z_]+=[\w.:-]+)", PAGES[name]):
         if given != "estimator=neural_network":  # docs/notebooks.md adds it; tests/test_tables.py trains with it
-            options = SimpleNamespace(param=[given], data="breast_cancer", target="", split_by="")
+            options = SimpleNamespace(param=[given], data="breast_cancer", target="", split_by="", split_time="")
             collect_parameters(options, None, pipeline.NOTEBOOKS)
     for script in re.findall(r"python ([\w/]+\.py)", PAGES[name]):
         assert (ROOT / script).is_file(), script

@@ -73,7 +73,7 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
     result = json.loads(done.stdout)
     run, contract = Path(result["run"]), read_contract(Path(result["run"]) / "contract.json")
     table = load_table(str(path), target)
-    rows = table.frame[split_rows(table.frame, contract["holdout"]["share"])]
+    rows = table.frame[split_rows(table.frame, contract["split"]["share"])]
     expected = answer_with_estimator(load_estimator(run / "model.skops"), rows, contract)
     with Serving(project, tmp_path / "log", f"model={path.stem}") as serving:
         status, answer = serving.predict(raw_records(rows.drop(columns=target)))

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from modeler.commands.options import DEFAULT_NAME, SECONDS, TEXT, Choice
 from modeler.runs.execute import CELL_TIMEOUT
 from modeler.runs.parameters import check_parameters, read_parameters
 
-NEEDS = {"eda.ipynb": ["data", "target", "split_by", "holdout", "out"], "train.ipynb": ["data", "out"]}
+NEEDS = {"eda.ipynb": ["data", "target", "split_by", "split_time", "holdout", "out"], "train.ipynb": ["data", "out"]}
 WRITES = {"eda.ipynb": ["contract.json"], "train.ipynb": ["model.onnx", "model.skops", "metrics.json"]}
-RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "out": "the run itself"}
+RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "split_time": "--split-time"}
+RESERVED |= {"out": "the run itself"}
 RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is lost"
 
 
@@ -52,6 +53,8 @@ def retrain_options(command):
             help="the model's name in the store (default: the data's name, as a slug)"),
         optgroup.option("--split-by", metavar="COLUMN", type=TEXT,
             help="keep rows that share this value on one side of the split"),
+        optgroup.option("--split-time", metavar="COLUMN", type=TEXT,
+            help="hold out the latest rows by this date or number, instead of a random share"),
         optgroup.group("The notebooks"),
         optgroup.option("-p", "--param", metavar="KEY=VALUE", multiple=True, help="a notebook parameter, repeatable"),
         optgroup.option("--cell-timeout", metavar="SECONDS", type=SECONDS, default=str(CELL_TIMEOUT),
@@ -85,23 +88,29 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     from modeler.data.derive import list_classes, read_columns
     from modeler.data.dialect import CsvFormat
     from modeler.data.rare import settle_rare_classes
-    from modeler.data.rows import check_split, split_rows
+    from modeler.data.rows import check_split, list_dealing, split_rows
     from modeler.data.tables import load_table, slugify, warn_of_leaks
+    from modeler.data.timeline import note_time
     from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
     from modeler.store.lock import check_writable
 
-    told, by = parameters["eda.ipynb"], options.split_by or ""
+    told = parameters["eda.ipynb"]
+    dealing = _, by, time = list_dealing(told)
     if options.name and options.name != slugify(options.name):
         example = slugify(options.name) or "orders"
         raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {example}")
     table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
     if by == table.target:
         raise UsageError(f"--split-by {by}: this is the target; name a column such as a patient id")
-    table = settle_rare_classes(table, told.get("rare_classes", "refuse"), told["holdout"], by)
+    if time == table.target:
+        raise UsageError(f"--split-time {time}: this is the target; name a column such as a date")
+    table = settle_rare_classes(table, told.get("rare_classes", "refuse"), *dealing)
+    heldout = split_rows(table.frame, *dealing)
+    table = replace(table, notes=(*table.notes, *note_time(table, heldout, by, time)))
     progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
     for note in [*table.notes, *warn_of_leaks(table)]:
         progress.say(f"           {note}")
-    check_split(table, split_rows(table.frame, told["holdout"], by))
+    check_split(table, heldout, time)
     classes = list_classes(table)
     check_threshold(parameters["train.ipynb"].get("threshold", ""), classes, table.target)
     read_columns(told.get("leave_out", ""), table)
@@ -130,7 +139,7 @@ def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: S
             )
     given = check_parameters(options.param, known, RESERVED)
     given |= {"data": data.name if data else options.data, "target": options.target or "", "out": "."}
-    given |= {"split_by": options.split_by or ""}
+    given |= {"split_by": options.split_by or "", "split_time": options.split_time or ""}
     return {
         file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
     }

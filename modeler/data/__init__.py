@@ -8,6 +8,7 @@ from modeler.data.leaks import find_leaks
 from modeler.data.rare import settle_rare_classes
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import load_table
+from modeler.data.timeline import note_time, order_rows
 
 __all__ = [
     "CsvFormat",
@@ -17,6 +18,8 @@ __all__ = [
     "find_copies",
     "find_leaks",
     "load_table",
+    "note_time",
+    "order_rows",
     "raw_records",
     "settle_rare_classes",
     "split_rows",

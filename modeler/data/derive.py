@@ -18,6 +18,7 @@ from modeler.data.columns import (
 from modeler.data.dates import has_time
 from modeler.data.noise import find_noise
 from modeler.data.tables import Table
+from modeler.data.timeline import describe_split
 from modeler.model.contract import class_key
 from modeler.model.dates import ISO, write_date
 
@@ -35,15 +36,16 @@ def derive_contract(
     split_by: str = "",
     positive: str = "",
     leave_out: str = "",
+    split_time: str = "",
 ) -> dict:
     """Derive the contract of a table from its `training` rows; all rows decide only whether null is allowed.
 
     A column is dropped as weak if its association is below `min_association`, or with `auto` if it cannot be told from
     noise; see `read_min_association`. `leave_out` names columns that the model shall not use. A column whose type a person
-    settled is used unless it cannot be. Of two classes,
-    `positive` is the one to look for, by default the rarer one. The contract notes `holdout` and `split_by`, so that
-    train.ipynb and the gate split the rows in the same way. A ModelerError: the target has only one class, `positive`
-    is not a class, a column to leave out does not exist, or no column is left.
+    settled is used unless it cannot be. Of two classes, `positive` is the one to look for, by default the rarer one. The
+    contract notes `holdout`, `split_by` and `split_time`, so that train.ipynb and the gate split the rows in the same way. A
+    ModelerError: the target has only one class, `positive` is not a class, a column to leave out does not exist, or no
+    column is left.
     """
     frame, target = table.frame, table.target
     least, left_out = read_min_association(min_association, table), read_columns(leave_out, table)
@@ -69,7 +71,7 @@ def derive_contract(
         "features": features,
         "rows": len(frame),
         **({"rows_without_target": table.left_out} if table.left_out else {}),
-        "holdout": {"share": holdout, "split_by": split_by or None},
+        "split": describe_split(table, holdout, split_by, split_time),
     }
 
 

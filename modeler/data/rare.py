@@ -12,7 +12,9 @@ from modeler.data.tables import Table
 OTHER = {"number": -1, "category": "other"}  # the label of the joined class, by the type of the target
 
 
-def settle_rare_classes(table: Table, rule: str, holdout: float, split_by: str = "") -> Table:
+def settle_rare_classes(
+    table: Table, rule: str, holdout: float, split_by: str | None = "", split_time: str | None = ""
+) -> Table:
     """Leave out the rows of rare classes ("drop"), or give them one label ("other"); with "refuse", the table as it is.
 
     `find_rare` says which classes are rare. A ModelerError: fewer than two classes would be left, or the joined class is rare
@@ -20,7 +22,8 @@ def settle_rare_classes(table: Table, rule: str, holdout: float, split_by: str =
     """
     if rule == "refuse" or table.task == "regression":
         return table
-    rare = list(find_rare(table, split_rows(table.frame, holdout, split_by)))
+    dealing = holdout, split_by, split_time
+    rare = _list_rare(table, rule, dealing)
     if not rare:
         return table
     target = table.frame[table.target]
@@ -38,13 +41,22 @@ def settle_rare_classes(table: Table, rule: str, holdout: float, split_by: str =
         told = f"{told}, are one class {label!r} now"
     facts = {"rule": rule, "classes": [str(label) for label in rare], "rows": int(is_rare.sum())}
     settled = replace(table, frame=frame, notes=(*table.notes, told), rare=facts)
-    if rule == "other" and label in (still := find_rare(settled, split_rows(frame, holdout, split_by))):
+    if rule == "other" and label in (still := find_rare(settled, split_rows(frame, *dealing))):
         trained, held = still[label]
         raise ModelerError(
             f"even joined, the rare classes of {table.target!r} have {trained} rows to train on and {held} held out, where "
             f"{TRAINED} and 1 are needed; leave them out with -p rare_classes=drop"
         )
     return settled
+
+
+def _list_rare(table: Table, rule: str, dealing: tuple) -> list:
+    """The classes that `find_rare` names. Where their rows go, a boundary in time moves, and others may become rare."""
+    rare = list(find_rare(table, split_rows(table.frame, *dealing)))
+    kept = table.frame[~table.frame[table.target].isin(rare)]
+    if rare and rule == "drop" and dealing[-1] and kept[table.target].nunique() > 1:
+        rare += _list_rare(replace(table, frame=kept.reset_index(drop=True)), rule, dealing)
+    return rare
 
 
 def _join_classes(table: Table, is_rare: np.ndarray):

@@ -6,27 +6,30 @@ import json
 import numpy as np
 import pandas as pd
 
-from modeler import ModelerError, did_you_mean, list_names
+from modeler import ModelerError
 from modeler.data.dates import has_time
 from modeler.data.tables import Table
+from modeler.data.timeline import check_column, split_by_time
 from modeler.model.dates import write_date
 
 TRAINED = 5  # training rows of every class
 
 
-def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.ndarray:
+def split_rows(
+    frame: pd.DataFrame, holdout: float, split_by: str | None = "", split_time: str | None = ""
+) -> np.ndarray:
     """Deal rows to the hold-out by a hash of their content; return one boolean per row, True for held out.
+
+    With `split_time`, a column, the latest rows are held out instead; see `find_boundary`.
 
     New rows never move an old one, as long as the columns keep their names and kinds: the first text among numbers deals
     the table anew. The hash includes the occurrence number of equal rows. With `split_by` it covers that column alone, so
     rows that share its value stay together. The share held out is `holdout` in expectation.
     """
+    if split_time:
+        return split_by_time(frame, holdout, split_by, split_time)
     if split_by:
-        if split_by not in frame.columns:
-            raise ModelerError(
-                f"--split-by {split_by!r} is not a column{did_you_mean(split_by, frame.columns)}; "
-                f"the columns are {list_names(frame.columns)}"
-            )
+        check_column(frame, "--split-by", split_by)
         frame = frame[[split_by]]
     keys = pd.util.hash_pandas_object(_hashable(frame), index=False)
     occurrence = np.zeros(len(keys), dtype="uint64") if split_by else keys.groupby(keys).cumcount().to_numpy("uint64")
@@ -35,11 +38,19 @@ def split_rows(frame: pd.DataFrame, holdout: float, split_by: str = "") -> np.nd
     return np.frombuffer(b"".join(dealt), dtype="<u8") < np.uint64(holdout * 2**64)
 
 
-def check_split(table: Table, heldout: np.ndarray) -> None:
+def list_dealing(told: dict) -> tuple[float, str, str]:
+    """What deals the rows, of eda.ipynb's parameters and in the order of `split_rows`; models of before have no time."""
+    return told["holdout"], told["split_by"], told.get("split_time", "")
+
+
+def check_split(table: Table, heldout: np.ndarray, split_time: str = "") -> None:
     """Raise a ModelerError if the table, or a class of it, has too few rows to train on or to judge.
 
     Every class needs `TRAINED` training rows, one for each fold of the cross-validation in train.ipynb, and one held out.
     """
+    late = (
+        f"; the rows held out are the latest by {split_time!r}, random ones without --split-time" if split_time else ""
+    )
     for label, (trained, held) in find_rare(table, heldout).items():
         what, way = table.name, "bring more rows"
         if label is not None:
@@ -47,7 +58,7 @@ def check_split(table: Table, heldout: np.ndarray) -> None:
             way = "leave such classes out with -p rare_classes=drop, join them with other"
         raise ModelerError(
             f"{what} has {trained} rows to train on and {held} held out, where {TRAINED} and 1 are needed; "
-            f"{way}, or change holdout with -p holdout=0.3"
+            f"{way}, or change holdout with -p holdout=0.3{late}"
         )
 
 

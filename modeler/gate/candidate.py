@@ -8,9 +8,10 @@ import numpy as np
 
 from modeler import ModelerError
 from modeler.data.derive import check_table, list_classes
-from modeler.data.rows import raw_records, split_rows
+from modeler.data.rows import list_dealing, raw_records, split_rows
 from modeler.data.tables import Table
-from modeler.model.contract import class_key, read_contract, write_json
+from modeler.data.timeline import describe_split
+from modeler.model.contract import class_key, read_contract, read_split, write_json
 from modeler.model.graph import Graph
 from modeler.model.stored import content_version
 from modeler.train.estimator import answer_with_estimator, load_estimator
@@ -68,20 +69,17 @@ def choose_golden(truth: Sequence[str], most: int = GOLDEN_ROWS) -> list[int]:
 
 
 def _deal_rows(table: Table, contract: dict, told: dict) -> np.ndarray:
-    holdout, split_by = told["holdout"], told["split_by"]
-    target = contract["target"]
+    dealing, target = list_dealing(told), contract["target"]
     if target["name"] != table.target or contract["task"] != table.task:
         raise ModelerError(
             f"the contract is a {contract['task']} of {target['name']!r}, the data's target is {table.target!r}"
         )
     if target["classes"] != list_classes(table):
         raise ModelerError(f"the contract's classes {target['classes']} are not those of the data")
-    if contract["holdout"] != {"share": holdout, "split_by": split_by or None}:
-        raise ModelerError(
-            f"the contract deals rows by {contract['holdout']}, the pipeline was told {holdout} and {split_by or None}"
-        )
+    if (noted := read_split(contract)) != (split := describe_split(table, *dealing)):
+        raise ModelerError(f"the contract deals rows by {noted}, the data and the pipeline's parameters by {split}")
     check_table(table, contract)
-    heldout = split_rows(table.frame, holdout, split_by)
+    heldout = split_rows(table.frame, *dealing)
     if not heldout.any() or heldout.all():
         raise ModelerError(f"{heldout.sum()} of {len(heldout)} rows are held out; change holdout or bring more rows")
     return heldout

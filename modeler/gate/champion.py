@@ -6,10 +6,11 @@ import numpy as np
 
 from modeler import ModelerError
 from modeler.data.rows import split_rows
+from modeler.data.timeline import find_later
 from modeler.gate.callers import list_keys
 from modeler.gate.candidate import Candidate
 from modeler.gate.checks import BETTER, Check, describe_gains, explain_error, list_known, list_values
-from modeler.model.contract import class_key, used_features
+from modeler.model.contract import class_key, read_split, used_features
 from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, check_content
 from modeler.train.metrics import (
@@ -149,13 +150,17 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
         candidate.heldout,
         "held-out rows that neither trained on",
     )
-    share, split_by = theirs["holdout"]["share"], theirs["holdout"]["split_by"]
-    if _list_dealt(theirs, split_by) != _list_dealt(ours, split_by):
+    split = read_split(theirs)
+    placing = split["time"] or split["by"]
+    if _list_dealt(theirs, placing) != _list_dealt(ours, placing):
         basis = (
             "held-out rows (the columns changed, so the champion may have trained on some of them, which favours it)"
         )
-    elif theirs["holdout"] != ours["holdout"]:
-        rows = rows & split_rows(frame, share, split_by or "")
+    elif split["time"]:  # whatever it trained on lay before its boundary, and so did the rest of its groups
+        rows = rows & find_later(frame, split["time"], split["boundary"])
+        basis += f", at or after the champion's boundary {split['boundary']} by {split['time']!r}"
+    elif split != read_split(ours):
+        rows = rows & split_rows(frame, split["share"], split["by"])
     full = [feature["name"] for feature in used_features(theirs) if not feature["missing"]]
     refused = rows & frame[full].isna().any(axis=1).to_numpy()
     if refused.any():
@@ -163,17 +168,18 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
     return rows & ~refused, basis
 
 
-def _list_dealt(contract: dict, split_by: str | None) -> list[tuple[str, int]]:
+def _list_dealt(contract: dict, placing: str | None) -> list[tuple[str, int]]:
     """The columns whose content deals the rows, in order, and whether they are hashed as numbers, dates or texts."""
-    features = [feature for feature in contract["features"] if split_by in (None, feature["name"])]
+    features = [feature for feature in contract["features"] if placing in (None, feature["name"])]
     dealt = [(feature["name"], {"number": 1, "date": 2}.get(feature["type"], 0)) for feature in features]
-    return dealt if split_by else [*dealt, (contract["target"]["name"], 0)]
+    return dealt if placing else [*dealt, (contract["target"]["name"], 0)]
 
 
 def _check_enough(truth: list, target: dict, basis: str) -> None:
     """Raise a ModelerError if the rows are too few for an interval to say anything."""
     todo = (
-        "bring more rows, keep holdout and --split-by as the champion had them, or store the model under another --name"
+        "bring more such rows, keep holdout, --split-by and --split-time as the champion had them, or store the model under "
+        "another --name"
     )
     if len(truth) < FEWEST:
         raise ModelerError(f"there are {len(truth)} {basis}, and a comparison needs {FEWEST}; {todo}")

@@ -6,6 +6,7 @@ import numpy as np
 
 from modeler import ModelerError
 from modeler.data.derive import THRESHOLD, derive_contract
+from modeler.data.rows import list_dealing
 from modeler.gate.candidate import Candidate
 from modeler.model.answers import SAME_ANSWER, describe_differences
 from modeler.model.contract import class_key
@@ -32,7 +33,8 @@ def check_contract(candidate: Candidate, told: dict) -> Check:
     """Does the contract say of the data what the data say? Which columns are used is the notebook's to choose."""
     contract, table = candidate.contract, candidate.table
     training, positive = table.frame[~candidate.heldout], told.get("positive", "")
-    derived = derive_contract(table, training, 0, told["holdout"], told["split_by"], positive)
+    holdout, split_by, split_time = list_dealing(told)
+    derived = derive_contract(table, training, 0, holdout, split_by, positive, split_time=split_time)
     if "positive" in derived["target"]:
         derived["target"]["threshold"] = _expect_threshold(contract["target"], told.get("threshold", THRESHOLD))
     differing = [] if contract["target"] == derived["target"] else ["target"]

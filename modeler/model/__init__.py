@@ -2,10 +2,11 @@
 
 from importlib import import_module
 
-from modeler.model.contract import class_key, read_contract, used_features, write_json
+from modeler.model.contract import class_key, read_contract, read_split, used_features, write_json
 
 __all__ = [
-    "SAME_ANSWER", "Graph", "class_key", "decode_answers", "describe_differences", "read_contract", "used_features", "write_json",
+    "SAME_ANSWER", "Graph", "class_key", "decode_answers", "describe_differences", "read_contract", "read_split",
+    "used_features", "write_json",
 ]  # fmt: skip
 
 

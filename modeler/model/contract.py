@@ -18,6 +18,14 @@ def used_features(contract: dict) -> list[dict]:
     return sorted(used, key=lambda feature: (feature["type"] == "category", feature["type"] == "date"))
 
 
+def read_split(contract: dict) -> dict:
+    """How the rows were held out: `by`, `time`, `boundary` and `share`. Models of before have `holdout` instead."""
+    if "split" in contract:
+        return contract["split"]
+    before = contract["holdout"]
+    return {"by": before["split_by"], "time": None, "boundary": None, "share": before["share"]}
+
+
 def read_contract(path: Path) -> dict:
     """Read contract.json; if it is missing, the error names the notebook that writes it."""
     try:

@@ -10,8 +10,9 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from modeler.data.rows import hash_table, split_rows
+from modeler.data.rows import hash_table, list_dealing, split_rows
 from modeler.data.tables import Table
+from modeler.data.timeline import describe_split
 
 # The packages that compute, convert or store numbers, even if no notebook imports them by name.
 SHAPING = ["joblib", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
@@ -24,15 +25,21 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
     `notebooks` are the project's, not the executed ones. `parameters` are by file name and include the defaults.
     """
     eda, (rows, columns) = parameters["eda.ipynb"], table.frame.shape
-    dealt_by = eda["split_by"] or "the row and its occurrence number"
+    dealing = list_dealing(eda)
+    split = describe_split(table, *dealing)
+    rule = f"hash of {split['by'] or 'the row and its occurrence number'}"
+    if split["time"]:
+        rule = f"latest by {split['time']}" + (f", with all rows of each {split['by']}" if split["by"] else "")
     return {
         "parameters": parameters,
         "seed": parameters["train.ipynb"].get("seed"),
         "data": {"name": table.name, "sha256": hash_table(table.frame), "rows": rows, "columns": columns},
         "holdout": {
-            "rule": f"hash of {dealt_by}",
-            "share": eda["holdout"],
-            "rows": int(split_rows(table.frame, eda["holdout"], eda["split_by"]).sum()),
+            "rule": rule,
+            "time": split["time"],
+            "boundary": split["boundary"],
+            "share": split["share"],
+            "rows": int(split_rows(table.frame, *dealing).sum()),
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
         **describe_surroundings(notebooks[0].parent),

@@ -11,9 +11,9 @@ import nbformat
 from modeler import ModelerError
 from modeler.data.dialect import CsvFormat
 from modeler.data.rare import settle_rare_classes
-from modeler.data.rows import hash_table, raw_records, split_rows
+from modeler.data.rows import hash_table, list_dealing, raw_records, split_rows
 from modeler.data.tables import Table, load_table
-from modeler.model.contract import class_key, read_contract
+from modeler.model.contract import class_key, read_contract, write_json
 from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
 from modeler.runs.execute import Report, execute_notebook
@@ -61,7 +61,7 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
     try:
         notebooks = {name: _read_notebook(model, name) for name in ("eda.ipynb", "train.ipynb")}
         told = {name: dict(provenance["parameters"][name]) for name in notebooks}["eda.ipynb"]
-        data, target, _, _ = (told[name] for name in ("data", "target", "holdout", "split_by"))
+        data, target, dealing = told["data"], told["target"], list_dealing(told)
         was = "{rows} rows, {columns} columns and the SHA-256 {sha256}".format(**provenance["data"])
         _ = dict(provenance["packages"]), dict(provenance["notebooks"])
         _ = provenance["python"], provenance["platform"], provenance["git"]
@@ -73,7 +73,7 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
     file = _find_data(model, data, runs, given, was) if Path(data).suffix else None
     try:
         table = load_table(str(file or data), target, told.get("task", "auto"), CsvFormat.from_parameters(told))
-        table = settle_rare_classes(table, told.get("rare_classes", "refuse"), told["holdout"], told["split_by"])
+        table = settle_rare_classes(table, told.get("rare_classes", "refuse"), *dealing)
     except ModelerError as error:
         what = f"the data of {model.tag}, which had {was}, cannot be read in the same way today"
         raise ModelerError(f"{what}: {error}") from None
@@ -126,6 +126,8 @@ def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], repo
     """
     for name in recipe.notebooks:
         execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)
+        if CONTRACT in writes[name] and "split" not in recipe.model.read(CONTRACT):
+            _write_as_before(run / CONTRACT)
 
 
 def compare_models(model: StoredModel, run: Path) -> dict[str, str]:
@@ -158,7 +160,7 @@ def compare_answers(recipe: Recipe, run: Path) -> dict[str, str]:
     """
     graphs = [Graph(folder / GRAPH, read_contract(folder / CONTRACT)) for folder in (recipe.model.path, run)]
     told, frame = recipe.parameters["eda.ipynb"], recipe.table.frame
-    heldout = frame[split_rows(frame, told["holdout"], told["split_by"])].drop(columns=recipe.table.target)
+    heldout = frame[split_rows(frame, *list_dealing(told))].drop(columns=recipe.table.target)
     apart = {"held-out rows": _measure_distance(lambda: raw_records(heldout), *graphs)}
     if recipe.sha256 != recipe.provenance["data"]["sha256"]:
         apart["golden rows"] = _measure_distance(lambda: recipe.model.read("golden.json")["rows"], *graphs)
@@ -191,6 +193,13 @@ def _read_notebook(model: StoredModel, name: str) -> nbformat.NotebookNode:
             "`python pipeline.py` makes a model anew"
         ) from None
     return notebook
+
+
+def _write_as_before(path: Path) -> None:
+    """Write a contract as models of before have it, whose train.ipynb reads `holdout`."""
+    contract = read_contract(path)
+    split = contract.pop("split")
+    write_json(path, contract | {"holdout": {"share": split["share"], "split_by": split["by"]}})
 
 
 def _list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
