@@ -2,6 +2,7 @@
 
 from modeler.train.compare import average_pipelines, choose_estimator, describe_comparison
 from modeler.train.estimator import convert_pipeline, encode_table
+from modeler.train.folds import deal_folds
 from modeler.train.metrics import score_answers
 from modeler.train.thresholds import choose_threshold, list_thresholds
 
@@ -10,6 +11,7 @@ __all__ = [
     "choose_estimator",
     "choose_threshold",
     "convert_pipeline",
+    "deal_folds",
     "describe_comparison",
     "encode_table",
     "list_thresholds",
