@@ -30,13 +30,13 @@ BEFORE = {"share": 0.2, "split_by": "patient"}
 def make_orders(rows: int, seed: int = 0, target: str = "y") -> pd.DataFrame:
     """One order every six hours from 2024 on, with a customer, in no order of time."""
     rng = np.random.default_rng(seed)
-    amount = rng.normal(size=rows)
+    amount, weight = rng.normal(size=(2, rows))
     frame = pd.DataFrame({
         "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows) * 6, "h"),
         "amount": amount,
-        "weight": rng.normal(size=rows),
+        "weight": weight,
         "customer": np.arange(rows) // 4 + rng.integers(3, size=rows),
-        target: np.where(amount + rng.normal(scale=0.5, size=rows) > 0, "yes", "no"),
+        target: np.where(amount + weight + rng.normal(scale=0.5, size=rows) > 0, "yes", "no"),
     })  # fmt: skip
     return frame.sample(frac=1, random_state=0).reset_index(drop=True)
 
@@ -392,7 +392,7 @@ def test_retrain_on_data_that_grew_compares_on_the_latest_rows(project):
     grown = [make_orders(400), make_orders(600, seed=1).query("day > '2024-04-09'")]
     pd.concat(grown, ignore_index=True).to_parquet(file)
     second = project.retrain(*options)
-    assert second.returncode == 0, second.stderr
+    assert second.returncode == 0, second.stdout
     then, now = json.loads(first.stdout), json.loads(second.stdout)
     assert then["verdict"] == now["verdict"] == "promoted" and then["model"] != now["model"]
     run = project.runs[-1]
