@@ -15,8 +15,8 @@ from modeler.data.tables import Table
 from modeler.data.timeline import describe_split
 
 # The packages that compute, convert or store numbers, even if no notebook imports them by name.
-SHAPING = ["joblib", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
-           "scikit-learn", "scipy", "skl2onnx", "skops", "threadpoolctl"]  # fmt: skip
+SHAPING = ["joblib", "ndonnx", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
+           "scikit-learn", "scipy", "skl2onnx", "skops", "spox", "threadpoolctl"]  # fmt: skip
 
 
 def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
