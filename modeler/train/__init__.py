@@ -5,6 +5,7 @@ from modeler.train.estimator import convert_pipeline, encode_table
 from modeler.train.folds import deal_folds
 from modeler.train.metrics import score_answers
 from modeler.train.thresholds import choose_threshold, list_thresholds
+from modeler.train.trace import trace_columns
 
 __all__ = [
     "average_pipelines",
@@ -16,4 +17,5 @@ __all__ = [
     "encode_table",
     "list_thresholds",
     "score_answers",
+    "trace_columns",
 ]

@@ -22,7 +22,8 @@ def average_pipelines(pipelines: dict):
     """A Pipeline that answers the mean of others, by their names, which differ in how they prepare numbers and in their model.
 
     Each is of a ColumnTransformer with the parts "numbers" and "categories", and a model; either none or all of them have
-    a TransformedTargetRegressor around it. Numbers then go into the vote as they are and are prepared inside.
+    a TransformedTargetRegressor around it. Numbers then go into the vote as they are and are prepared inside. What they do
+    before, which must be the same, is done once.
     """
     from sklearn.base import is_classifier
     from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -46,7 +47,7 @@ def average_pipelines(pipelines: dict):
     if around:
         vote = TransformedTargetRegressor(vote, func=around.func, inverse_func=around.inverse_func)
     columns = ColumnTransformer([("numbers", "passthrough", numbers), categories])
-    return Pipeline([("columns", columns), ("model", vote)])
+    return Pipeline([*pipeline.steps[:-2], ("columns", columns), ("model", vote)])
 
 
 def describe_comparison(validated: dict[str, dict], score: str, chosen: str) -> dict:

@@ -12,8 +12,10 @@ from modeler.inside import round_thresholds
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns, name_numbers
+from modeler.train.own import OwnColumns
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
+OURS = f"{OwnColumns.__module__}.{OwnColumns.__name__}"  # it holds a graph, which is no more than model.onnx does
 
 
 def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
@@ -30,12 +32,15 @@ def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
 def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """Convert a scikit-learn Pipeline, fitted on `X`, into the bytes of an ONNX graph with the inputs of `encode_columns`.
 
-    Its ColumnTransformer may select columns by name; its last step may be a TransformedTargetRegressor with `np.log` and
-    `np.exp`. A ModelerError names the steps of a Pipeline without a converter.
+    Its first step may be OwnColumns. Its ColumnTransformer may select columns by name; its last step may be a
+    TransformedTargetRegressor with `np.log` and `np.exp`. A ModelerError names the steps of a Pipeline without a converter.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
+    own = pipeline[0] if isinstance(pipeline[0], OwnColumns) else None
+    if own:
+        pipeline, X = pipeline[1:], own.transform(X[:1])
     is_number = [dtype == np.float32 for dtype in X.dtypes]
     counts = {"numbers": sum(is_number), "categories": len(is_number) - sum(is_number)}
     kinds = {"numbers": FloatTensorType, "categories": StringTensorType}
@@ -53,7 +58,7 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
         positional.steps[-1] = ("model", positional[-1].regressor_)
     options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
     try:
-        graph = to_onnx(positional, initial_types=inputs, options=options)
+        graph = to_onnx(positional, initial_types=inputs, options=options, target_opset=own and own.opset)
     except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
         steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
         raise ModelerError(
@@ -62,6 +67,8 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
         ) from None
     if is_log:
         _append_exponential(graph.graph)
+    if own:
+        graph = own.prepend(graph)
     read = {name for node in graph.graph.node for name in node.input}
     unread = [constant for constant in graph.graph.initializer if constant.name not in read]
     for constant in unread:  # a vote leaves some, and ONNX Runtime would warn of them whenever it loads the graph
@@ -87,7 +94,7 @@ def load_estimator(path: Path):
         foreign = skops.io.get_untrusted_types(file=path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelerError(f"{path.name} cannot be read: {error}") from None
-    if unknown := [name for name in foreign if not name.startswith(TRUSTED)]:
+    if unknown := [name for name in foreign if not name.startswith(TRUSTED) and name != OURS]:
         raise ModelerError(f"{path.name} holds {', '.join(unknown)}; only types of scikit-learn and numpy are loaded")
     return skops.io.load(path, trusted=foreign)
 
