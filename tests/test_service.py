@@ -121,7 +121,7 @@ def test_bentoml_client_is_answered(service, golden):
 
 
 def test_snippet_of_readme_posts_one_row(service):
-    (snippet,) = read_examples("README.md", "python")
+    snippet, _ = read_examples("README.md", "python")
     *lines, request = snippet.strip().replace("http://localhost:3000", service.url).splitlines()
     scope = {}
     exec("\n".join(lines), scope)

@@ -1,0 +1,359 @@
+"""Columns of a person's own: traced, refused, stored, converted and served."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from conftest import Serving, read_examples, read_page
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import ensemble, linear_model
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from test_tables import make_mixed, run_cells
+
+from modeler import ModelerError
+from modeler.data import load_table, raw_records, split_rows
+from modeler.data.derive import derive_contract
+from modeler.model.answers import SAME_ANSWER, decode_answers, describe_differences
+from modeler.model.contract import read_contract, write_json
+from modeler.model.graph import Graph, import_runtime
+from modeler.train import average_pipelines, convert_pipeline, trace_columns
+from modeler.train.estimator import answer_with_estimator, load_estimator
+
+CONTRACT = {
+    "target": {"name": "default", "classes": ["no", "yes"]},
+    "features": [
+        {"name": "debt", "used": True}, {"name": "income", "used": True}, {"name": "owner", "used": True},
+        {"name": "town", "used": True}, {"name": "note", "used": False, "reason": "free text: 9 words in the middle one"},
+    ],
+}  # fmt: skip
+
+
+def make_input(rows: int = 300) -> pd.DataFrame:
+    """As `encode_table` makes it: numbers with zeros, negatives and gaps, a boolean, a category."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"debt": rng.normal(100, 200, rows), "income": rng.integers(0, 9, rows), "owner": rng.random(rows) > 0.5})
+    X = X.astype("float32").where(rng.random(X.shape) > 0.1)
+    return X.assign(town=pd.Series(rng.choice(list("xyz"), rows), dtype=object))
+
+
+def trace(X=None, **own_columns):
+    """The step that adds these columns, and the sentences about them."""
+    ((_, step),), notes = trace_columns(own_columns, make_input() if X is None else X, CONTRACT)
+    return step, notes
+
+
+OPERATIONS = {
+    "ratio": lambda c: c["debt"] / c["income"],
+    "difference": lambda c: 2 * c["debt"] - c["income"] + 1,
+    "log": lambda c: np.log(c["debt"]),
+    "log1p": lambda c: np.log1p(c["debt"] * c["income"]),
+    "exp": lambda c: np.exp(-c["debt"] / 100),
+    "root": lambda c: np.sqrt(c["debt"]),
+    "cube": lambda c: c["debt"] ** 3,
+    "power": lambda c: abs(c["debt"]) ** c["income"],
+    "condition": lambda c: np.where((c["debt"] > 0) & ~(c["income"] == 0), c["debt"] / c["income"], 0),
+    "flag": lambda c: np.where(c["debt"] > 50, 1, 0),
+    "boolean": lambda c: (c["debt"] > 50) | (c["owner"] == 1),
+    "counted": lambda c: (c["debt"] > 50) * 1.0 + (c["income"] >= 4) * 1.0,
+    "missing": lambda c: np.isnan(c["debt"]),
+    "greater": lambda c: np.maximum(c["debt"], c["income"]),
+    "smaller": lambda c: np.minimum(c["debt"], 0),
+    "clipped": lambda c: np.clip(c["debt"], 0, 100),
+    "rounded": lambda c: np.round(c["debt"] / 10),
+    "floored": lambda c: np.floor(c["debt"]) + np.ceil(c["income"] / 2),
+    "divided": lambda c: c["debt"] // c["income"],
+    "rest": lambda c: c["debt"] % c["income"],
+    "sign": lambda c: np.sign(c["debt"]),
+    "wave": lambda c: np.sin(2 * np.pi * c["income"] / 12),
+    "wave ahead": lambda c: np.cos(2 * np.pi * c["income"] / 12),
+    "sum": lambda c: sum([c["debt"], c["income"], c["owner"]]),
+    "standard": lambda c: c["debt"].__array_namespace__().log10(c["income"]),
+}  # fmt: skip
+
+EXTREMES = [0.0, -0.0, 1.0, -1.0, 2.0, 3.0, 6.0, 1e-45, 3.4e38, -3.4e38, 1e10, float("nan")]
+NUMBERS = st.one_of(st.sampled_from(EXTREMES), st.floats(width=32, allow_infinity=False))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_numbers_give_the_same_traced_as_called_and_alone_as_among_others(name):
+    step, _ = trace(**{name: OPERATIONS[name]})
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(NUMBERS, NUMBERS, st.sampled_from([0.0, 1.0, float("nan")])), min_size=1, max_size=40))
+    def compare(rows):
+        numbers = np.array(rows, dtype=np.float32)
+        traced = step.compute(numbers)
+        columns = dict(zip(["debt", "income", "owner"], numbers.T.astype(np.float64)))
+        with np.errstate(all="ignore"):
+            called = np.asarray(OPERATIONS[name](columns)).astype(np.float32)
+        called[np.isinf(called)] = np.nan
+        assert traced[:, 0] == pytest.approx(called, rel=1e-6, abs=1e-11, nan_ok=True)
+        alone = np.concatenate([step.compute(numbers[[place]]) for place in range(len(rows))])
+        assert np.array_equal(alone, traced, equal_nan=True)
+
+    compare()
+
+
+def test_what_has_no_value_is_null_without_a_warning_and_told(recwarn):
+    X = make_input().assign(income=np.float32(1), debt=np.arange(300, dtype=np.float32) - 10)
+    step, notes = trace(X, inverse=lambda c: 1 / c["debt"], log=lambda c: np.log(c["debt"]), huge=lambda c: 10.0 ** c["debt"])
+    assert notes == [
+        "own column 'inverse': -1 to 1, null in 1 of 300 training rows, 1 of them for inf and the like, first in row 10",
+        "own column 'log': 0 to 5.666, null in 11 of 300 training rows, 1 of them for -inf and the like, first in row 10",
+        "own column 'huge': 1e-10 to 1e+38, null in 251 of 300 training rows, 251 of them for 1e+39 and the like, first in row 49",
+    ]
+    widened = step.transform(X)
+    assert list(widened) == ["debt", "income", "owner", "inverse", "log", "huge", "town"]
+    assert widened.dtypes.iloc[:-1].eq("float32").all() and widened["town"].equals(X["town"])
+    assert np.isinf(widened.drop(columns="town").to_numpy()).sum() == 0
+    assert not recwarn.list
+
+
+def test_constant_column_is_told():
+    _, notes = trace(one=lambda c: c["debt"] * 0 + 1)
+    assert notes == ["own column 'one': 1 to 1, null in 32 of 300 training rows; it is constant there, so the model learns nothing from it"]
+
+
+def test_no_columns_of_ones_own_need_no_step():
+    assert trace_columns({}, make_input(), CONTRACT) == ([], ["no columns of your own"])
+
+
+PLAIN = "write it with operators and NumPy's functions of whole arrays, such as np.log, np.where or np.maximum"
+
+
+@pytest.mark.parametrize(
+    ("own_columns", "sentence"),
+    [
+        (["debt"], "own_columns must be a dict of name to function, got: list"),
+        ({1: abs}, "a column of your own must be named by a text, got: 1"),
+        ({" ": abs}, "a column of your own must be named by a text, got: ' '"),
+        ({"debt": abs}, "own column 'debt' has the name of a column of the data; give it another one"),
+        ({"note": abs}, "own column 'note' has the name of a column of the data; give it another one"),
+        ({"default": abs}, "own column 'default' has the name of the target; give it another one"),
+        ({"a": 3}, "own column 'a' must be a function, such as lambda c: c[…] / c[…], got: int"),
+        ({"a": lambda c: c["default"] * 2}, "own column 'a' uses the target 'default', which nobody knows when a prediction is made; leave it out"),
+        ({"a": lambda c: c["depts"]}, "own column 'a' uses 'depts', which is not a column (did you mean 'debt'?); the columns to compute with are debt, income, owner"),
+        ({"a": lambda c: c[0]}, "own column 'a' uses 0, which is not a column; the columns to compute with are debt, income, owner"),
+        ({"a": lambda c: c["town"] == "x"}, "own column 'a' uses 'town', which holds categories; only columns of numbers and booleans can be computed with"),
+        ({"a": lambda c: c["note"]}, "own column 'a' uses 'note', which the model does not use: free text: 9 words in the middle one; only used columns can be computed with"),
+        ({"a": lambda c: 1.5}, "own column 'a' gives one float for 300 rows; it must give an array of one number a row"),
+        ({"a": lambda c: None}, "own column 'a' gives one NoneType for 300 rows; it must give an array of one number a row"),
+        ({"a": lambda c: np.max(c["debt"])}, "own column 'a' gives one float64 for 300 rows; it must give an array of one number a row"),
+        ({"a": lambda c: np.diff(c["debt"])}, "own column 'a' gives an array of shape (299,) for 300 rows; it must give an array of one number a row"),
+        ({"a": lambda c: np.stack([c["debt"], c["income"]])}, "own column 'a' gives an array of shape (2, 300) for 300 rows; it must give an array of one number a row"),
+        ({"a": lambda c: c["debt"] ** 0.5 * 1j}, "own column 'a' cannot be traced because of np.multiply of float64 and complex; " + PLAIN),
+        ({"a": lambda c: ["text"] * 300}, "own column 'a' gives values of type <U4; it must give numbers or booleans"),
+        ({"a": lambda c: np.arange(300)}, "own column 'a' is not made of the columns of `c`, and a request has nothing else"),
+        ({"a": lambda c: c["debt"] + np.arange(300)}, "own column 'a' cannot be traced because of an array that is no column of `c`; " + PLAIN),
+        ({"a": lambda c: np.nan_to_num(c["debt"])}, "own column 'a' cannot be traced because of np.nan_to_num; " + PLAIN),
+        ({"a": lambda c: np.arctan(c["debt"])}, "own column 'a' cannot be traced because of np.arctan of float64; " + PLAIN),
+        ({"a": lambda c: np.minimum.reduce([c["debt"]])}, "own column 'a' cannot be traced because of a function that takes the values out, as np.asarray does; " + PLAIN),
+        ({"a": lambda c: c["debt"] == "x"}, "own column 'a' cannot be traced because of np.equal of float64 and str; " + PLAIN),
+        ({"a": lambda c: 1 if c["debt"] > 0 else 0}, "own column 'a' cannot be traced because of if, and, or, not, min() or max(); " + PLAIN),
+        ({"a": lambda c: float(c["debt"])}, "own column 'a' cannot be traced because of float(), int() or a function of the math module; " + PLAIN),
+        ({"a": lambda c: c["debt"].fillna(0)}, "own column 'a' cannot be traced because of .fillna; " + PLAIN),
+        ({"a": lambda c: c["debt"][0]}, "own column 'a' cannot be traced because of an index in square brackets; " + PLAIN),
+        ({"a": lambda c: [x for x in c["debt"]]}, "own column 'a' cannot be traced because of a loop or len(); " + PLAIN),
+        ({"a": lambda c: pd.cut(c["debt"], 3)}, "own column 'a' cannot be traced because of .ndim; " + PLAIN),
+        ({"a": lambda c: 1 // 0}, "own column 'a' fails with ZeroDivisionError: integer division or modulo by zero"),
+        ({"a": lambda: 1}, "own column 'a' fails with TypeError: <lambda>() takes 0 positional arguments but 1 was given"),
+        ({"a": lambda c: np.log(-abs(c["debt"]))}, "own column 'a' is null in all 300 training rows; mend it, or leave it out"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_column_is_refused_in_a_sentence(own_columns, sentence):
+    with pytest.raises(ModelerError) as told:
+        trace_columns(own_columns, make_input(), CONTRACT)
+    assert str(told.value) == sentence
+
+
+def test_random_column_is_refused_with_row_and_values():
+    draws = iter([1.0, 2.0])
+    with pytest.raises(ModelerError) as told:
+        trace(make_input().fillna({"debt": 5}), a=lambda c: c["debt"] * 0 + next(draws))
+    assert str(told.value) == (
+        "own column 'a' gives 2 in row 0 when called, and 1 when traced; a row must always give the same value, so use the "
+        "columns of `c` and nothing random"
+    )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda c: c["debt"] / np.max(c["debt"]),
+        lambda c: c["debt"] - np.mean(c["debt"]),
+        lambda c: np.where(c["debt"] == np.max(c["debt"]), 0, c["debt"]),
+        lambda c: np.sort(c["debt"]),
+        lambda c: np.roll(c["debt"], 1),
+        lambda c: np.flip(c["debt"]),
+    ],
+)
+def test_column_that_needs_other_rows_is_refused_with_row_and_values(function):
+    X = make_input().assign(debt=np.arange(1, 301, dtype=np.float32)[::-1])
+    with pytest.raises(
+        ModelerError,
+        match=r"own column 'a' gives \S+ in row \d+ among 100 rows, and \S+ if it is alone, as in a request; write a sum, ",
+    ):
+        trace(X, a=function)
+
+
+# As a part of a Pipeline and its graph
+
+
+OWN = {"ratio": lambda c: c["debt"] / c["income"], "log": lambda c: np.log(c["debt"]), "high": lambda c: c["debt"] > 90}
+
+
+def build_pipeline(X, model, numbers="filled", own_columns=OWN) -> Pipeline:
+    own, _ = trace_columns(own_columns, X, CONTRACT)
+    part = SimpleImputer() if numbers == "filled" else make_pipeline(SimpleImputer(), StandardScaler())
+    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    names = [*X.select_dtypes("float32"), *own_columns]
+    columns = ColumnTransformer([("numbers", part, names), ("categories", encode, ["town"])])
+    return Pipeline([*own, ("columns", columns), ("model", model)])
+
+
+def make_target(X, kind: str) -> np.ndarray:
+    y = np.log1p(X["debt"].fillna(0).clip(0)) + X["income"].fillna(4) + (X["town"] == "x")
+    return np.where(y > y.median(), "yes", "no") if kind == "classes" else np.exp(y / 4).to_numpy()
+
+
+def answer_graph(graph: bytes, X) -> np.ndarray:
+    inputs = {"numbers": X[["debt", "income", "owner"]].to_numpy(), "categories": X[["town"]].to_numpy(object)}
+    return import_runtime().InferenceSession(graph).run(None, inputs)[-1]
+
+
+@pytest.mark.parametrize("kind", ["classes", "values", "logarithms"])
+@pytest.mark.parametrize("averaged", [False, True])
+def test_graph_takes_the_datas_columns_and_answers_like_the_estimator(tmp_path, kind, averaged):
+    X = make_input()
+    forest, linear = ensemble.RandomForestRegressor(20, random_state=0), linear_model.Ridge()
+    if kind == "classes":
+        forest, linear = ensemble.RandomForestClassifier(20, random_state=0), linear_model.LogisticRegression(max_iter=500)
+    if kind == "logarithms":
+        forest, linear = (TransformedTargetRegressor(one, func=np.log, inverse_func=np.exp) for one in (forest, linear))
+    pipeline = build_pipeline(X, forest)
+    if averaged:
+        pipeline = average_pipelines({"forest": pipeline, "linear": build_pipeline(X, linear, "scaled")})
+    pipeline = clone(pipeline).fit(X, make_target(X, kind))
+    answer = "predict_proba" if kind == "classes" else "predict"
+    expected, graph = getattr(pipeline, answer)(X), convert_pipeline(pipeline, X)
+    answered = answer_graph(graph, X).reshape(expected.shape)
+    assert answered == pytest.approx(expected, rel=SAME_ANSWER, abs=SAME_ANSWER)
+    alone = np.concatenate([answer_graph(graph, X[place : place + 1]) for place in range(40)]).reshape(expected[:40].shape)
+    assert alone == pytest.approx(expected[:40], rel=SAME_ANSWER, abs=SAME_ANSWER)
+    skops.io.dump(pipeline, tmp_path / "model.skops")
+    assert np.array_equal(getattr(load_estimator(tmp_path / "model.skops"), answer)(X), expected)
+
+
+def test_shown_pipeline_names_the_columns_and_not_the_graph():
+    pipeline = build_pipeline(make_input(), linear_model.LogisticRegression())
+    assert "OwnColumns(columns=['ratio', 'log', 'high'])" in repr(pipeline)
+    assert "\\x" not in repr(pipeline) + pipeline._repr_html_()
+
+
+PRINT_HASH = """
+import hashlib, sys
+sys.path.insert(0, "tests")
+from test_own import *
+X = make_input()
+pipeline = build_pipeline(X, ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0)).fit(X, make_target(X, "classes"))
+print(hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_graph_with_own_columns_has_the_same_bytes_in_every_process(pytestconfig):
+    def run(seed):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        words = [sys.executable, "-c", PRINT_HASH]
+        return subprocess.run(
+            words, env=environment, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert len({run(seed) for seed in "12"}) == 1
+
+
+# In the notebook and in the service
+
+
+CELL = "own_columns = {}"
+MIXED = 'own_columns = {"a": lambda c: c["size (cm)"] / c["size (CM)"], "b": lambda c: np.log(c["size (cm)"])}'
+
+
+def write_mixed(kind: str) -> dict:
+    """A table and its contract in the current folder, and the parameters of train.ipynb."""
+    make_mixed(kind).to_parquet("mixed.parquet")
+    table = load_table("mixed.parquet", "y")
+    training = table.frame[~split_rows(table.frame, 0.2)]
+    write_json(Path("contract.json"), derive_contract(table, training, min_association=0, holdout=0.2))
+    return {"data": "mixed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."}
+
+
+def write_cell(source: str, cell: str) -> str:
+    return cell if source.startswith(CELL) else source
+
+
+@pytest.mark.parametrize("kind", ["two", "numbers"])
+def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    names = run_cells(write_mixed(kind), "graph and estimator differ", lambda source: write_cell(source, MIXED))
+    assert "own column 'a': " in (printed := capsys.readouterr().out) and "first in row" in printed
+    assert names["contract"]["own_columns"] == ["a", "b"] and names["pipeline"]["own"].columns == ["a", "b"]
+    X, frame = names["X_test"], names["table"].frame[names["heldout"]]
+    assert len(names["candidates"]) == 7
+    for candidate in names["candidates"].values():
+        candidate.fit(names["X_train"], names["y_train"])
+        graph = Graph(convert_pipeline(candidate, X), names["contract"])
+        expected = decode_answers(candidate.predict_proba(X) if kind == "two" else candidate.predict(X), graph.contract)
+        answers = graph.answer(raw_records(frame))
+        assert list(describe_differences(answers, expected, graph.contract, SAME_ANSWER)) == []
+
+
+def test_contract_of_an_earlier_run_loses_its_own_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = write_mixed("two")
+    contract = read_contract(Path("contract.json"))
+    write_json(Path("contract.json"), contract | {"own_columns": ["a"]})
+    assert run_cells(told, "trace_columns(own_columns")["contract"] == contract
+
+
+@pytest.mark.slow
+def test_own_column_of_readme_is_proven_and_served(project, tmp_path):
+    (cell,) = [example for example in read_examples("README.md", "python") if example.startswith("own_columns")]
+    project.edit_cell("train.ipynb", CELL, lambda _: cell)
+    done = project.retrain("-p", "estimator=random_forest", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    run, contract = Path(result["run"]), read_contract(Path(result["run"]) / "contract.json")
+    assert contract["own_columns"] == ["area per radius"]
+    frame = load_table("breast_cancer").frame
+    rows = frame[split_rows(frame, contract["holdout"]["share"])]
+    estimator, records = load_estimator(run / "model.skops"), raw_records(rows.drop(columns="diagnosis"))
+    assert estimator["own"].columns == ["area per radius"]
+    with Serving(project, tmp_path / "log") as serving:
+        status, answer = serving.predict(records)
+        refused, fault = serving.predict(records[0] | {"area per radius": 42.0})
+    assert status == 200 and answer["model"] == result["model"]
+    expected = answer_with_estimator(estimator, rows, contract)
+    assert list(describe_differences(answer["predictions"], expected, contract, SAME_ANSWER)) == []
+    assert refused == 400 and fault["detail"][0]["field"] == "area per radius"
+
+
+def test_examples_of_the_docs_are_traced():
+    section = read_page("docs/notebooks.md").partition("## Columns of your own\n")[2].partition("\n## ")[0]
+    examples = re.findall(r"`([^`]*c\[[^`]*)`", section)
+    assert len(examples) >= 6
+    X = pd.DataFrame({name: np.arange(20, dtype=np.float32) for name in re.findall(r'c\["(.*?)"\]', section)})
+    for example in examples:
+        trace(X, example=eval(f"lambda c: {example}", {"np": np}))
