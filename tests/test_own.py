@@ -1,6 +1,7 @@
 """Columns of a person's own: traced, refused, stored, converted and served."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -43,8 +44,9 @@ CONTRACT = {
 def make_input(rows: int = 300) -> pd.DataFrame:
     """As `encode_table` makes it: numbers with zeros, negatives and gaps, a boolean, a category."""
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"debt": rng.normal(100, 200, rows), "income": rng.integers(0, 9, rows), "owner": rng.random(rows) > 0.5})
-    X = X.astype("float32").where(rng.random(X.shape) > 0.1)
+    X = pd.DataFrame({"debt": rng.normal(100, 200, rows), "income": rng.integers(0, 9, rows)})
+    X = X.assign(owner=rng.random(rows) > 0.5).astype("float32")
+    X = X.where(rng.random(X.shape) > 0.1)
     return X.assign(town=pd.Series(rng.choice(list("xyz"), rows), dtype=object))
 
 
@@ -108,11 +110,13 @@ def test_any_numbers_give_the_same_traced_as_called_and_alone_as_among_others(na
 
 def test_what_has_no_value_is_null_without_a_warning_and_told(recwarn):
     X = make_input().assign(income=np.float32(1), debt=np.arange(300, dtype=np.float32) - 10)
-    step, notes = trace(X, inverse=lambda c: 1 / c["debt"], log=lambda c: np.log(c["debt"]), huge=lambda c: 10.0 ** c["debt"])
+    functions = {"inverse": lambda c: 1 / c["debt"], "log": lambda c: np.log(c["debt"]), "huge": lambda c: 10.0 ** c["debt"]}
+    step, notes = trace(X, **functions)
     assert notes == [
         "own column 'inverse': -1 to 1, null in 1 of 300 training rows, 1 of them for inf and the like, first in row 10",
         "own column 'log': 0 to 5.666, null in 11 of 300 training rows, 1 of them for -inf and the like, first in row 10",
-        "own column 'huge': 1e-10 to 1e+38, null in 251 of 300 training rows, 251 of them for 1e+39 and the like, first in row 49",
+        "own column 'huge': 1e-10 to 1e+38, null in 251 of 300 training rows, 251 of them for 1e+39 and the like, "
+        "first in row 49",
     ]
     widened = step.transform(X)
     assert list(widened) == ["debt", "income", "owner", "inverse", "log", "huge", "town"]
@@ -123,14 +127,16 @@ def test_what_has_no_value_is_null_without_a_warning_and_told(recwarn):
 
 def test_constant_column_is_told():
     _, notes = trace(one=lambda c: c["debt"] * 0 + 1)
-    assert notes == ["own column 'one': 1 to 1, null in 32 of 300 training rows; it is constant there, so the model learns nothing from it"]
+    constant = "it is constant there, so the model learns nothing from it"
+    assert notes == [f"own column 'one': 1 to 1, null in 32 of 300 training rows; {constant}"]
 
 
 def test_no_columns_of_ones_own_need_no_step():
     assert trace_columns({}, make_input(), CONTRACT) == ([], ["no columns of your own"])
 
 
-PLAIN = "write it with operators and NumPy's functions of whole arrays, such as np.log, np.where or np.maximum"
+ARRAY = "it must give an array of one number a row"
+KNOWN = "the columns to compute with are debt, income, owner"
 
 
 @pytest.mark.parametrize(
@@ -143,39 +149,80 @@ PLAIN = "write it with operators and NumPy's functions of whole arrays, such as 
         ({"note": abs}, "own column 'note' has the name of a column of the data; give it another one"),
         ({"default": abs}, "own column 'default' has the name of the target; give it another one"),
         ({"a": 3}, "own column 'a' must be a function, such as lambda c: c[…] / c[…], got: int"),
-        ({"a": lambda c: c["default"] * 2}, "own column 'a' uses the target 'default', which nobody knows when a prediction is made; leave it out"),
-        ({"a": lambda c: c["depts"]}, "own column 'a' uses 'depts', which is not a column (did you mean 'debt'?); the columns to compute with are debt, income, owner"),
-        ({"a": lambda c: c[0]}, "own column 'a' uses 0, which is not a column; the columns to compute with are debt, income, owner"),
-        ({"a": lambda c: c["town"] == "x"}, "own column 'a' uses 'town', which holds categories; only columns of numbers and booleans can be computed with"),
-        ({"a": lambda c: c["note"]}, "own column 'a' uses 'note', which the model does not use: free text: 9 words in the middle one; only used columns can be computed with"),
-        ({"a": lambda c: 1.5}, "own column 'a' gives one float for 300 rows; it must give an array of one number a row"),
-        ({"a": lambda c: None}, "own column 'a' gives one NoneType for 300 rows; it must give an array of one number a row"),
-        ({"a": lambda c: np.max(c["debt"])}, "own column 'a' gives one float64 for 300 rows; it must give an array of one number a row"),
-        ({"a": lambda c: np.diff(c["debt"])}, "own column 'a' gives an array of shape (299,) for 300 rows; it must give an array of one number a row"),
-        ({"a": lambda c: np.stack([c["debt"], c["income"]])}, "own column 'a' gives an array of shape (2, 300) for 300 rows; it must give an array of one number a row"),
-        ({"a": lambda c: c["debt"] ** 0.5 * 1j}, "own column 'a' cannot be traced because of np.multiply of float64 and complex; " + PLAIN),
-        ({"a": lambda c: ["text"] * 300}, "own column 'a' gives values of type <U4; it must give numbers or booleans"),
-        ({"a": lambda c: np.arange(300)}, "own column 'a' is not made of the columns of `c`, and a request has nothing else"),
-        ({"a": lambda c: c["debt"] + np.arange(300)}, "own column 'a' cannot be traced because of an array that is no column of `c`; " + PLAIN),
-        ({"a": lambda c: np.nan_to_num(c["debt"])}, "own column 'a' cannot be traced because of np.nan_to_num; " + PLAIN),
-        ({"a": lambda c: np.arctan(c["debt"])}, "own column 'a' cannot be traced because of np.arctan of float64; " + PLAIN),
-        ({"a": lambda c: np.minimum.reduce([c["debt"]])}, "own column 'a' cannot be traced because of a function that takes the values out, as np.asarray does; " + PLAIN),
-        ({"a": lambda c: c["debt"] == "x"}, "own column 'a' cannot be traced because of np.equal of float64 and str; " + PLAIN),
-        ({"a": lambda c: 1 if c["debt"] > 0 else 0}, "own column 'a' cannot be traced because of if, and, or, not, min() or max(); " + PLAIN),
-        ({"a": lambda c: float(c["debt"])}, "own column 'a' cannot be traced because of float(), int() or a function of the math module; " + PLAIN),
-        ({"a": lambda c: c["debt"].fillna(0)}, "own column 'a' cannot be traced because of .fillna; " + PLAIN),
-        ({"a": lambda c: c["debt"][0]}, "own column 'a' cannot be traced because of an index in square brackets; " + PLAIN),
-        ({"a": lambda c: [x for x in c["debt"]]}, "own column 'a' cannot be traced because of a loop or len(); " + PLAIN),
-        ({"a": lambda c: pd.cut(c["debt"], 3)}, "own column 'a' cannot be traced because of .ndim; " + PLAIN),
-        ({"a": lambda c: 1 // 0}, "own column 'a' fails with ZeroDivisionError: integer division or modulo by zero"),
-        ({"a": lambda: 1}, "own column 'a' fails with TypeError: <lambda>() takes 0 positional arguments but 1 was given"),
-        ({"a": lambda c: np.log(-abs(c["debt"]))}, "own column 'a' is null in all 300 training rows; mend it, or leave it out"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_a_column_is_refused_in_a_sentence(own_columns, sentence):
+)
+def test_own_columns_that_are_no_dict_of_new_names_to_functions_are_refused(own_columns, sentence):
     with pytest.raises(ModelerError) as told:
         trace_columns(own_columns, make_input(), CONTRACT)
     assert str(told.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (lambda c: c["default"], "uses the target 'default', which nobody knows when a prediction is made; leave it out"),
+        (lambda c: c["depts"], f"uses 'depts', which is not a column (did you mean 'debt'?); {KNOWN}"),
+        (lambda c: c[0], f"uses 0, which is not a column; {KNOWN}"),
+        (lambda c: c["town"] == "x",
+         "uses 'town', which holds categories; only columns of numbers and booleans can be computed with"),
+        (lambda c: c["note"],
+         "uses 'note', which the model does not use: free text: 9 words in the middle one; "
+         "only used columns can be computed with"),
+        (lambda c: 1.5, f"gives one float for 300 rows; {ARRAY}"),
+        (lambda c: None, f"gives one NoneType for 300 rows; {ARRAY}"),
+        (lambda c: np.max(c["debt"]), f"gives one float64 for 300 rows; {ARRAY}"),
+        (lambda c: np.diff(c["debt"]), f"gives an array of shape (299,) for 300 rows; {ARRAY}"),
+        (lambda c: np.stack([c["debt"]]), f"gives an array of shape (1, 300) for 300 rows; {ARRAY}"),
+        (lambda c: [[1], [1, 2]], f"gives an array of shape (2,) for 300 rows; {ARRAY}"),
+        (lambda c: ["text"] * 300, "gives values of type object; it must give numbers or booleans"),
+        (lambda c: np.arange(300), "is not made of the columns of `c`, and a request has nothing else"),
+        (lambda c: 1 // 0, "fails with ZeroDivisionError: integer division or modulo by zero"),
+        (lambda: 1, "fails with TypeError: <lambda>() takes 0 positional arguments but 1 was given"),
+        (lambda c: np.log(-abs(c["debt"])), "is null in all 300 training rows; mend it, or leave it out"),
+    ],
+)  # fmt: skip
+def test_function_of_what_is_no_column_or_to_what_is_none_is_refused(function, sentence):
+    with pytest.raises(ModelerError) as told:
+        trace(a=function)
+    assert str(told.value) == f"own column 'a' {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (lambda c: np.nan_to_num(c["debt"]), "np.nan_to_num"),
+        (lambda c: np.arctan(c["debt"]), "np.arctan of float64"),
+        (lambda c: np.multiply(c["debt"], 2j), "np.multiply of float64 and complex"),
+        (lambda c: c["debt"] == "x", "np.equal of float64 and str"),
+        (lambda c: (c["debt"] > 0) + (c["income"] > 0), "np.add of bool and bool"),
+        (lambda c: c["debt"] + np.arange(300), "an array that is no column of `c`"),
+        (lambda c: np.minimum.reduce([c["debt"]]), "a function that takes the values out, as np.asarray does"),
+        (lambda c: 1 if c["debt"] > 0 else 0, "if, and, or, not, min() or max()"),
+        (lambda c: 0 < c["debt"] < 9, "if, and, or, not, min() or max()"),
+        (lambda c: max(c["debt"], c["income"]), "if, and, or, not, min() or max()"),
+        (lambda c: math.log(c["debt"]), "float(), int() or a function of the math module"),
+        (lambda c: c["debt"].fillna(0), ".fillna"),
+        (lambda c: c["debt"][0], "an index in square brackets"),
+        (lambda c: [x for x in c["debt"]], "a loop or len()"),
+        (lambda c: round(c["debt"]), "round()"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_by_the_name_of_the_operation(function, operation):
+    with pytest.raises(ModelerError) as told:
+        trace(a=function)
+    assert str(told.value) == (
+        f"own column 'a' cannot be traced because of {operation}; write it with operators and NumPy's functions of whole "
+        "arrays, such as np.log, np.where or np.maximum"
+    )
+
+
+def test_columns_made_of_dates_are_columns_although_the_contract_does_not_name_them():
+    X = make_input().assign(**{"sold.year": np.float32(2020) + np.arange(300, dtype=np.float32) % 5})
+    trace(X, age=lambda c: 2026 - c["sold.year"])
+    with pytest.raises(ModelerError, match="uses 'sold', which is not a column .did you mean 'sold.year'"):
+        trace(X, age=lambda c: 2026 - c["sold"])
+    with pytest.raises(ModelerError, match="own column 'sold.year' has the name of a column of the data"):
+        trace(X, **{"sold.year": lambda c: c["debt"]})
 
 
 def test_random_column_is_refused_with_row_and_values():
@@ -250,8 +297,8 @@ def test_graph_takes_the_datas_columns_and_answers_like_the_estimator(tmp_path, 
     expected, graph = getattr(pipeline, answer)(X), convert_pipeline(pipeline, X)
     answered = answer_graph(graph, X).reshape(expected.shape)
     assert answered == pytest.approx(expected, rel=SAME_ANSWER, abs=SAME_ANSWER)
-    alone = np.concatenate([answer_graph(graph, X[place : place + 1]) for place in range(40)]).reshape(expected[:40].shape)
-    assert alone == pytest.approx(expected[:40], rel=SAME_ANSWER, abs=SAME_ANSWER)
+    alone = np.concatenate([answer_graph(graph, X[place : place + 1]) for place in range(40)])
+    assert alone.reshape(expected[:40].shape) == pytest.approx(expected[:40], rel=SAME_ANSWER, abs=SAME_ANSWER)
     skops.io.dump(pipeline, tmp_path / "model.skops")
     assert np.array_equal(getattr(load_estimator(tmp_path / "model.skops"), answer)(X), expected)
 
@@ -267,7 +314,8 @@ import hashlib, sys
 sys.path.insert(0, "tests")
 from test_own import *
 X = make_input()
-pipeline = build_pipeline(X, ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0)).fit(X, make_target(X, "classes"))
+model = ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0)
+pipeline = build_pipeline(X, model).fit(X, make_target(X, "classes"))
 print(hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest())
 """
 
@@ -310,6 +358,7 @@ def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch
     names = run_cells(write_mixed(kind), "graph and estimator differ", lambda source: write_cell(source, MIXED))
     assert "own column 'a': " in (printed := capsys.readouterr().out) and "first in row" in printed
     assert names["contract"]["own_columns"] == ["a", "b"] and names["pipeline"]["own"].columns == ["a", "b"]
+    assert names["numbers"] == ["size (cm)", "size (CM)", "odd", "class", "a", "b"]
     X, frame = names["X_test"], names["table"].frame[names["heldout"]]
     assert len(names["candidates"]) == 7
     for candidate in names["candidates"].values():

