@@ -279,7 +279,7 @@ def train(folder, monkeypatch, frame, **told):
     shared = {"data": "orders.parquet", "out": "."}
     told = TOLD | told
     eda = {name: told[name] for name in ("holdout", "split_by", "split_time")}
-    looked = shared | eda | {"target": "y", "min_association": "0"}
+    looked = shared | eda | {"target": "y", "min_association": "0", "leave_out": told.get("leave_out", "")}
     run_cells(looked, 'write_json(f"{out}/contract.json"', notebook="eda.ipynb")
     model = shared | {"estimator": "logistic_regression", "threshold": told["threshold"]}
     names = run_cells(model, "wrote contract.json, metrics.json")
@@ -372,7 +372,8 @@ def test_champion_dealt_by_hash_is_asked_for_the_rows_held_out_by_both(tmp_path,
     assert f"on {both.sum()} held-out rows that neither trained on, at or after the champion's boundary 2024-07-19" in back
 
 
-def test_champion_whose_time_is_gone_may_have_trained_on_the_rows(tmp_path, monkeypatch, then):
+def test_champion_whose_time_is_gone_may_have_trained_on_the_rows(tmp_path, monkeypatch):
+    then, _, _ = train(tmp_path / "then", monkeypatch, make_orders(400), leave_out="day")
     run, table, names = train(tmp_path / "now", monkeypatch, make_orders(400).drop(columns="day"), split_time="")
     sentence = compare(judge(run, table, then, split_time="")).sentence
     assert f"on {names['heldout'].sum()} held-out rows (the columns changed, so the champion may have trained on" in sentence
