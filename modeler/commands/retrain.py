@@ -93,7 +93,9 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     from modeler.data.timeline import note_time
     from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
     from modeler.store.lock import check_writable
+    from modeler.train.boosters import check_installed
 
+    check_installed(parameters["train.ipynb"].get("estimator", ""))
     told = parameters["eda.ipynb"]
     dealing = _, by, time = list_dealing(told)
     if options.name and options.name != slugify(options.name):
@@ -112,7 +114,7 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
         progress.say(f"           {note}")
     check_split(table, heldout, time)
     classes = list_classes(table)
-    check_threshold(parameters["train.ipynb"].get("threshold", ""), classes, table.target)
+    check_training(parameters["train.ipynb"], table, classes)
     read_columns(told.get("leave_out", ""), table)
     check_positive(told.get("positive", ""), classes, table.target)
     ceilings = check_bounds(options.ceilings, "--max", classes)
@@ -143,6 +145,15 @@ def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: S
     return {
         file: {name: given.get(name, parameter.default) for name, parameter in known[file].items()} for file in known
     }
+
+
+def check_training(told: dict, table, classes: list | None) -> None:
+    """Raise a UsageError if a parameter of train.ipynb does not fit the target."""
+    from modeler.train.choices import check_class_weight, check_transform
+
+    check_threshold(told.get("threshold", ""), classes, table.target)
+    check_class_weight(told.get("class_weight", ""), told.get("estimator", ""), classes, table.target)
+    check_transform(told.get("target_transform", ""), table.frame[table.target], classes, table.target)
 
 
 def check_threshold(rule: str, classes: list | None, target: str) -> None:

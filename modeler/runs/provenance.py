@@ -17,6 +17,7 @@ from modeler.data.timeline import describe_split
 # The packages that compute, convert or store numbers, even if no notebook imports them by name.
 SHAPING = ["joblib", "ndonnx", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
            "scikit-learn", "scipy", "skl2onnx", "skops", "spox", "threadpoolctl"]  # fmt: skip
+BOOSTERS = ["lightgbm", "xgboost", "catboost"]  # modules that modeler.train imports where the estimator asks for them
 
 
 def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
@@ -43,7 +44,9 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
         **describe_surroundings(notebooks[0].parent),
-        "packages": _list_packages(notebooks),
+        "packages": _list_packages(
+            notebooks, _list_boosters(parameters["train.ipynb"].get("estimator"), table.built_in)
+        ),
     }
 
 
@@ -96,10 +99,17 @@ def _run_git(folder: Path, *words: str) -> bytes:
     return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=30).stdout
 
 
-def _list_packages(notebooks: list[Path]) -> dict[str, str]:
-    """The versions of what shapes every result and of what these notebooks import."""
+def _list_boosters(estimator: str | None, built_in: bool) -> set[str]:
+    """The modules of these estimators that take part, with their converter: the one named, or with `auto` all there are."""
+    part = set(BOOSTERS) & {estimator} or (set(BOOSTERS) if estimator == "auto" and not built_in else set())
+    return part and {*part, "onnxmltools"}
+
+
+def _list_packages(notebooks: list[Path], modules: set[str]) -> dict[str, str]:
+    """The versions of what shapes every result, of what these notebooks import and of these modules."""
     distributions = importlib.metadata.packages_distributions()
-    imported = {name for path in notebooks for module in _list_imports(path) for name in distributions.get(module, [])}
+    modules = modules.union(*map(_list_imports, notebooks))
+    imported = {name for module in modules for name in distributions.get(module, [])}
     return {name: importlib.metadata.version(name) for name in sorted({*SHAPING, *imported}, key=str.lower)}
 
 

@@ -19,11 +19,12 @@ def choose_estimator(scores: pd.DataFrame) -> str:
 
 
 def average_pipelines(pipelines: dict):
-    """A Pipeline that answers the mean of others, by their names, which differ in how they prepare numbers and in their model.
+    """A Pipeline that answers the mean of others, by their names, which differ in how they prepare columns and in their model.
 
     Each is of a ColumnTransformer with the parts "numbers" and "categories", and a model; either none or all of them have
-    a TransformedTargetRegressor around it. Numbers then go into the vote as they are and are prepared inside. What they do
-    before, which must be the same, is done once.
+    a TransformedTargetRegressor around it. Numbers then go into the vote as they are and are prepared inside. Categories
+    are prepared before it, as texts and numbers do not go in together: in every way there is, of which a member takes its own.
+    What the others do before, which must be the same, is done once.
     """
     from sklearn.base import is_classifier
     from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -31,12 +32,17 @@ def average_pipelines(pipelines: dict):
     from sklearn.pipeline import Pipeline, make_pipeline
 
     members, around = [], None
+    codings = _list_codings(pipelines.values())
     for name, pipeline in pipelines.items():
-        (_, part, numbers), categories = pipeline["columns"].transformers
+        (_, part, numbers), (_, coding, _) = pipeline["columns"].transformers
         model = pipeline["model"]
         if isinstance(model, TransformedTargetRegressor):
             around, model = model, model.regressor
-        if part != "passthrough":
+        if len(codings) > 1:
+            positions = [len(numbers) + position for position in codings[coding]]
+            parts = [("numbers", part, list(range(len(numbers)))), ("categories", "passthrough", positions)]
+            model = make_pipeline(ColumnTransformer(parts), model)
+        elif part != "passthrough":
             prepare = ColumnTransformer([("numbers", part, list(range(len(numbers))))], remainder="passthrough")
             model = make_pipeline(prepare, model)
         members.append((name, model))
@@ -46,8 +52,23 @@ def average_pipelines(pipelines: dict):
         vote = VotingRegressor(members)
     if around:
         vote = TransformedTargetRegressor(vote, func=around.func, inverse_func=around.inverse_func)
-    columns = ColumnTransformer([("numbers", "passthrough", numbers), categories])
+    texts = pipeline["columns"].transformers[1][2]
+    coded = [(f"categories{number or ''}", coding, texts) for number, coding in enumerate(codings)]
+    columns = ColumnTransformer([("numbers", "passthrough", numbers), *coded])
     return Pipeline([*pipeline.steps[:-2], ("columns", columns), ("model", vote)])
+
+
+def _list_codings(pipelines) -> dict:
+    """The ways to encode categories, each with the positions that its columns have if all of them stand side by side."""
+    codings, start = {}, 0
+    for pipeline in pipelines:
+        _, coding, texts = pipeline["columns"].transformers[1]
+        if not codings or (texts and coding not in codings):
+            is_one_hot = type(coding).__name__ == "OneHotEncoder"
+            width = sum(len(kept) for kept in coding.categories) if is_one_hot else len(texts)
+            codings[coding] = range(start, start + width)
+            start += width
+    return codings
 
 
 def describe_comparison(validated: dict[str, dict], score: str, chosen: str) -> dict:

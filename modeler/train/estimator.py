@@ -12,10 +12,17 @@ from modeler.inside import round_thresholds
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns, name_numbers
+from modeler.train.boosters import register_converters
 from modeler.train.own import OwnColumns
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
-OURS = f"{OwnColumns.__module__}.{OwnColumns.__name__}"  # it holds a graph, which is no more than model.onnx does
+RESTORED = {  # other types it may hold: ours holds a graph, which is no more than model.onnx does; skops restores part of others
+    OwnColumns.__module__: (OwnColumns.__name__,),
+    "lightgbm": ("basic.Booster", "sklearn.LGBMClassifier", "sklearn.LGBMRegressor"),
+    "xgboost": ("core.Booster", "sklearn.XGBClassifier", "sklearn.XGBRegressor"),
+    "catboost": ("core.CatBoostClassifier", "core.CatBoostRegressor"),
+    "collections": ("OrderedDict",),  # LightGBM keeps scores in one
+}
 
 
 def encode_table(frame: pd.DataFrame, contract: dict) -> pd.DataFrame:
@@ -37,6 +44,7 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from sklearn.base import is_classifier
 
     own = pipeline[0] if isinstance(pipeline[0], OwnColumns) else None
     if own:
@@ -56,9 +64,12 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     is_log = getattr(positional[-1], "inverse_func", None) is np.exp
     if is_log:
         positional.steps[-1] = ("model", positional[-1].regressor_)
-    options = {id(positional): {"zipmap": False}} if hasattr(positional, "classes_") else None
+    options = {id(positional): {"zipmap": False}} if is_classifier(positional) else None
+    opsets = register_converters(pipeline)
+    if own:
+        opsets = opsets | {"": own.opset} if opsets else own.opset
     try:
-        graph = to_onnx(positional, initial_types=inputs, options=options, target_opset=own and own.opset)
+        graph = to_onnx(positional, initial_types=inputs, options=options, target_opset=opsets)
     except Exception as error:  # skl2onnx raises many kinds, some of them plain RuntimeErrors
         steps = ", ".join(type(step).__name__ for step in pipeline.named_steps.values())
         raise ModelerError(
@@ -87,16 +98,25 @@ def _append_exponential(graph) -> None:
 
 
 def load_estimator(path: Path):
-    """Load model.skops; a ModelerError names the types in it that are foreign to scikit-learn and numpy."""
+    """Load model.skops; a ModelerError names the types in it that are foreign to scikit-learn, numpy and `RESTORED`.
+
+    LightGBM's Booster is restored from its model as a text, XGBoost's from JSON in binary form, CatBoost's from a
+    flatbuffer: each package's own reader of its own format, no pickle and no Python code. These readers are native code, like
+    ONNX Runtime's, and not made for files that somebody forged to crash them: load models of stores you trust.
+    """
     import skops.io
 
     try:
         foreign = skops.io.get_untrusted_types(file=path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelerError(f"{path.name} cannot be read: {error}") from None
-    if unknown := [name for name in foreign if not name.startswith(TRUSTED) and name != OURS]:
+    restored = {f"{module}.{kind}" for module, kinds in RESTORED.items() for kind in kinds}
+    if unknown := [name for name in foreign if not name.startswith(TRUSTED) and name not in restored]:
         raise ModelerError(f"{path.name} holds {', '.join(unknown)}; only types of scikit-learn and numpy are loaded")
-    return skops.io.load(path, trusted=foreign)
+    try:
+        return skops.io.load(path, trusted=foreign)
+    except ModuleNotFoundError as error:
+        raise ModelerError(f"{path.name} needs the package {error.name}, which is not installed; install it") from None
 
 
 def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
