@@ -17,7 +17,9 @@ from modeler.data.timeline import describe_split
 # The packages that compute, convert or store numbers, even if no notebook imports them by name.
 SHAPING = ["joblib", "ndonnx", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
            "scikit-learn", "scipy", "skl2onnx", "skops", "spox", "threadpoolctl"]  # fmt: skip
-BOOSTERS = ["lightgbm", "xgboost", "catboost"]  # modules that modeler.train imports where the estimator asks for them
+# What an estimator of this name takes besides; with `auto`, what is not installed decides the result, too.
+OPTIONAL = {"lightgbm": ["lightgbm", "onnxmltools"], "xgboost": ["onnxmltools", "xgboost", "xgboost-cpu"],
+            "catboost": ["catboost"]}  # fmt: skip
 
 
 def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
@@ -44,9 +46,7 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
         **describe_surroundings(notebooks[0].parent),
-        "packages": _list_packages(
-            notebooks, _list_boosters(parameters["train.ipynb"].get("estimator"), table.built_in)
-        ),
+        "packages": _list_packages(notebooks, parameters["train.ipynb"].get("estimator"), table.built_in),
     }
 
 
@@ -99,18 +99,13 @@ def _run_git(folder: Path, *words: str) -> bytes:
     return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=30).stdout
 
 
-def _list_boosters(estimator: str | None, built_in: bool) -> set[str]:
-    """The modules of these estimators that take part, with their converter: the one named, or with `auto` all there are."""
-    part = set(BOOSTERS) & {estimator} or (set(BOOSTERS) if estimator == "auto" and not built_in else set())
-    return part and {*part, "onnxmltools"}
-
-
-def _list_packages(notebooks: list[Path], modules: set[str]) -> dict[str, str]:
-    """The versions of what shapes every result, of what these notebooks import and of these modules."""
+def _list_packages(notebooks: list[Path], estimator: str | None, built_in: bool) -> dict[str, str | None]:
+    """The versions of what shapes every result, of what these notebooks import, and of what the estimator takes."""
     distributions = importlib.metadata.packages_distributions()
-    modules = modules.union(*map(_list_imports, notebooks))
-    imported = {name for module in modules for name in distributions.get(module, [])}
-    return {name: importlib.metadata.version(name) for name in sorted({*SHAPING, *imported}, key=str.lower)}
+    names = {name for path in notebooks for module in _list_imports(path) for name in distributions.get(module, [])}
+    asked = list(OPTIONAL) if estimator == "auto" and not built_in else [estimator]
+    names |= {*SHAPING, *(name for one in asked for name in OPTIONAL.get(one, []))}
+    return {name: find_version(name) for name in sorted(names, key=str.lower)}
 
 
 def _list_imports(notebook: Path) -> set[str]:

@@ -109,7 +109,7 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
             moved_on[path.name] = "the project's has changed since; the one that the model carries was executed"
     for name, version in then["packages"].items():
         if version != (found := find_version(name)):
-            differing[name] = f"{version} then, {found or 'not installed'} now"
+            differing[name] = f"{version or 'not installed'} then, {found or 'not installed'} now"
     for name in ("python", "platform"):
         if then[name] != now[name]:
             differing[name] = _say(then[name], now[name])
