@@ -27,7 +27,7 @@ def shipped():
 
 def test_shipped_notebooks_have_the_parameters_others_rely_on(shipped):
     assert {"min_association", "holdout"} <= shipped["eda.ipynb"].keys()
-    assert {"estimator", "n_estimators", "tuning_iterations", "threshold", "seed"} <= shipped["train.ipynb"].keys()
+    assert {"estimator", "class_weight", "n_estimators", "tuning_iterations", "threshold", "seed"} <= shipped["train.ipynb"].keys()
     assert shipped["eda.ipynb"]["min_association"].default == "auto"
 
 
@@ -39,11 +39,11 @@ def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(shipped
                 assert RANGE.search(parameter.comment) or LEAST.search(parameter.comment), parameter
 
 
-def test_estimator_offers_six_and_their_comparison(shipped):
+def test_estimator_offers_nine_and_their_comparison(shipped):
     choices = CHOICES.search(shipped["train.ipynb"]["estimator"].comment)[1].split(", ")
     assert choices == [
         "auto", "logistic_regression", "binned_logistic_regression", "gradient_boosting", "hist_gradient_boosting",
-        "random_forest", "extra_trees",
+        "random_forest", "extra_trees", "lightgbm", "xgboost", "catboost",
     ]  # fmt: skip
 
 

@@ -62,6 +62,9 @@ def write_diabetes(folder) -> Path:
         (write_weather, "weather", "extra_trees", "read with separator tab"),
         (write_wine, "target", "binned_logistic_regression", "it has 3 different whole numbers, no more than 20"),
         (write_diabetes, "target", "auto", "it has 214 different numbers, more than 20"),
+        (write_penguins, "species", "lightgbm", "classification of 'species': its 3 different values are texts"),
+        (write_cars, "Miles_per_Gallon", "xgboost", "regression of 'Miles_per_Gallon': its values are fr"),
+        (write_weather, "weather", "catboost", "read with separator tab"),
     ],
 )
 def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, write, target, estimator, said):
@@ -153,7 +156,7 @@ def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path
     names = run_cells(told, until="graph and estimator differ")
     assert "graph and estimator give the same answer to all" in capsys.readouterr().out
     compared = [entry["estimator"] for entry in names["cv"]["compared"]]
-    assert names["cv"]["chosen"] in compared and len(compared) == (7 if estimator == "auto" else 1)
+    assert names["cv"]["chosen"] in compared and len(compared) == (10 if estimator == "auto" else 1)
 
 
 def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monkeypatch, capsys):
@@ -167,10 +170,10 @@ def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monk
     names = run_cells(told, until="graph and estimator differ")
     assert "graph and estimator give the same answer to all" in capsys.readouterr().out
     means = {entry["estimator"]: entry["mean"] for entry in names["cv"]["compared"]}
-    assert len(means) == 14 and names["cv"]["chosen"] in means
+    assert len(means) == 20 and names["cv"]["chosen"] in means
     assert means["logistic_regression, log"] > means["logistic_regression"]
     only = run_cells(told | {"target_transform": "none"}, until="print(\"compared:\"")
-    assert len(only["candidates"]) == 6
+    assert len(only["candidates"]) == 9
     only = run_cells(told | {"target_transform": "log", "estimator": "extra_trees"}, until="print(\"compared:\"")
     assert list(only["candidates"]) == ["extra_trees, log"]
 
