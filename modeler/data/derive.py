@@ -215,6 +215,8 @@ def _describe_feature(column, training, association, reason, form) -> dict:
         "reason": reason,
         "missing": bool(column.isna().any()),
     }
+    if form and kind in ("number", "boolean"):
+        feature |= {"format": form}
     if kind == "number":
         feature |= {"min": plain_value(present.min()), "max": plain_value(present.max())}
     elif kind == "boolean":

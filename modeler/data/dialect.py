@@ -81,14 +81,19 @@ def find_separator(path: Path, sample: str, told: str, cut: bool) -> str:
     )
 
 
-def find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
-    """Point or comma, decided by the columns that only one of them fits."""
+def find_decimal(path: Path, raw: Mapping, columns: Mapping, told: str, amounts: Mapping) -> str:
+    """Point or comma, decided by the columns that only one of them fits; `amounts` are those of `find_amounts`."""
     if told in ("point", "comma"):
         return told
     if told != "auto":
         raise ModelerError(f"decimal {told!r} is neither point nor comma")
     shown = {"comma": [], "point": [], "either": []}
+    for name, found in amounts.items():
+        for decimal in ["either"] if len(found.decimals) > 1 else found.decimals:
+            shown[decimal].append(name)
     for name, column in columns.items():
+        if name in amounts:
+            continue
         if pa.types.is_string(column.type) and holds_text(raw[name], ","):
             with_comma, with_point = all_match(raw[name], WITH_COMMA), all_match(raw[name], WITH_POINT)
             if with_comma or with_point:
@@ -103,6 +108,10 @@ def find_decimal(path: Path, raw: dict, columns: dict, told: str) -> str:
             "say it with -p decimal=comma or -p decimal=point"
         )
     return "comma" if shown["comma"] else "point"
+
+
+def is_text(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
 def holds_text(column: pa.ChunkedArray, text: str) -> bool:

@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from modeler import ModelerError
+from modeler.data.amounts import convert_texts, find_amounts
 from modeler.data.dates import convert_dates
 from modeler.data.dialect import (
     BYTE_ORDER_MARKS,
@@ -25,6 +26,7 @@ from modeler.data.dialect import (
     find_decimal,
     find_encoding,
     find_separator,
+    is_text,
 )
 from modeler.data.settled import read_types, settle_column
 from modeler.linux import read_spare_memory
@@ -47,17 +49,17 @@ FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds: its columns in their own types, what was assumed of them, the formats of its dates by name, and the
-    types by name that a person settled."""
+    """What a file holds: its columns in their own types, what was assumed of them, the formats by name of those that it has as
+    texts (dates, amounts, yes and no), and the types by name that a person settled."""
 
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    formats: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str | list[str]] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
 
 
-def read_csv(path: Path, told: CsvFormat) -> Content:
-    """Read a whole .csv file as texts, then convert each column by all its values.
+def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
+    """Read a whole .csv file as texts, then convert each column by all its values; the classes of the target stay as they are.
 
     A ModelerError: the file is not what its ending says, does not fit into memory, or can be read in two ways; then the message
     names the parameter that decides.
@@ -82,19 +84,21 @@ def read_csv(path: Path, told: CsvFormat) -> Content:
     types = read_types(told.columns, list(raw))
     columns = {name: _convert(column) for name, column in raw.items()}
     free = {name: column for name, column in raw.items() if types.get(name, "number") == "number"}
-    decimal = find_decimal(path, free, {name: columns[name] for name in free}, told.decimal)
+    amounts = find_amounts(columns, types, target)
+    decimal = find_decimal(path, free, {name: columns[name] for name in free}, told.decimal, amounts)
     if decimal == "comma":
         notes.append("decimal comma")
     columns = {name: _convert_local(raw[name], column, decimal) for name, column in columns.items()}
     if notes := notes + assumed:
         notes = [f"read with {', '.join(notes)}"]
-    settled, formats, said = _settle_columns(columns, raw.__getitem__, types)
-    columns |= settled
+    numbers, formats, said = convert_texts(columns, amounts, decimal, types, target)
+    settled, dates, more = _settle_columns(columns | numbers, raw.__getitem__, types, amounts)
+    columns |= numbers | settled
     frame = pa.table(list(columns.values()), names=list(columns)).to_pandas()
-    return Content(frame, notes + left_out + said, formats, types)
+    return Content(frame, notes + left_out + said + more, formats | dates, types)
 
 
-def read_parquet(path: Path, told: CsvFormat) -> Content:
+def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
     """Read a .parquet file like `read_csv`."""
     try:
         described = pa.parquet.ParquetFile(path).metadata
@@ -116,36 +120,43 @@ def read_parquet(path: Path, told: CsvFormat) -> Content:
         if pa.types.is_decimal(part.type):
             table = table.set_column(position, part.name, table[position].cast(pa.float64()))
     frame = table.to_pandas(date_as_object=False)
-    return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table)
+    return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table, path, target)
 
 
-def settle_frame(frame: pd.DataFrame, told: CsvFormat, table: pa.Table | None = None) -> Content:
-    """Settle the columns of a frame as those of a file; `table` is what the frame was made of."""
+def settle_frame(
+    frame: pd.DataFrame, told: CsvFormat, table: pa.Table | None = None, path: Path | str = "the data", target: str = ""
+) -> Content:
+    """Settle the columns of a frame as those of a file; `table` is what the frame was made of, from `path`."""
     if not told.columns and table is None:
         return Content(frame)
     table = pa.Table.from_pandas(frame, preserve_index=False) if table is None else table
     types, columns = read_types(told.columns, list(frame)), {name: table[name] for name in frame}
-    settled, formats, notes = _settle_columns(columns, lambda name: columns[name].cast(pa.string()), types)
-    changed = {name: column for name, column in settled.items() if column is not columns[name]}
-    return Content(
-        frame.assign(**{name: column.to_pandas() for name, column in changed.items()}), notes, formats, types
+    amounts = find_amounts(columns, types, target)
+    decimal = find_decimal(path, columns, {}, told.decimal, amounts)
+    numbers, formats, said = convert_texts(columns, amounts, decimal, types, target)
+    settled, dates, more = _settle_columns(
+        columns | numbers, lambda name: columns[name].cast(pa.string()), types, amounts
     )
+    changed = {name: column for name, column in (numbers | settled).items() if column is not columns[name]}
+    made = frame.assign(**{name: column.to_pandas() for name, column in changed.items()})
+    notes = ["read with decimal comma"] if decimal == "comma" else []
+    return Content(made, notes + said + more, formats | dates, types)
 
 
 def _settle_columns(
-    columns: dict, read_texts: Callable, types: dict[str, str]
+    columns: dict, read_texts: Callable, types: dict[str, str], amounts: dict
 ) -> tuple[dict, dict[str, str], list[str]]:
     """The columns whose types were told and those of texts, as what they are; the formats of the dates among them, and notes.
 
-    `read_texts` gives a column as texts, by its name.
+    `read_texts` gives a column as texts, by its name. The texts in `amounts` have their notes.
     """
     told = {name: kind.partition(":")[2] for name, kind in types.items() if kind.startswith("date")}
     settled = {name: settle_column(name, kind, read_texts(name), columns[name]) for name, kind in types.items()}
     settled |= {name: read_texts(name) for name in told if not pa.types.is_temporal(columns[name].type)}
-    settled |= {name: column for name, column in columns.items() if name not in types and _is_text(column)}
+    settled |= {name: column for name, column in columns.items() if name not in types and is_text(column)}
     free = {name: column for name, column in settled.items() if name not in types or name in told}
     dated, formats, notes = convert_dates(free, told)
-    notes += _note_texts({name: column for name, column in free.items() if name not in formats})
+    notes += _note_texts({name: column for name, column in free.items() if name not in formats | amounts})
     return settled | dated, formats, notes
 
 
@@ -254,20 +265,16 @@ def _note_texts(columns: dict) -> list[str]:
     """One sentence for each column that only a few texts keep from being numbers."""
     notes = []
     for name, column in columns.items():
-        if not _is_text(column):
+        if not is_text(column):
             continue
         present = column.drop_null()
-        is_text = pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(present), NUMBER))
-        if 0 < (texts := pc.sum(is_text).as_py()) <= (1 - NOTED) * len(present):
+        is_other = pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(present), NUMBER))
+        if 0 < (texts := pc.sum(is_other).as_py()) <= (1 - NOTED) * len(present):
             notes.append(
                 f"column {name!r} is text because of {texts} of its {len(present)} values, such as "
-                f"{present.filter(is_text)[0].as_py()!r}; empty these to use it as numbers"
+                f"{present.filter(is_other)[0].as_py()!r}; empty these to use it as numbers"
             )
     return notes
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
 def _first_line(error: Exception) -> str:

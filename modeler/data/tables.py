@@ -24,7 +24,7 @@ class Table:
 
     `name` is a slug that can name a model in the store. `told` is a task or "auto". `notes` say what was assumed of the
     file. `left_out` counts its rows without a target, which the frame lacks. `rare` says what became of rare classes: rule,
-    classes and rows. `formats` are those of dates that the file has as texts, `settled` the types that a person told, by name.
+    classes and rows. `formats` are those of columns that the file has as texts, `settled` the types that a person told, by name.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Table:
     left_out: int = 0
     rare: dict | None = None
     built_in: bool = False
-    formats: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str | list[str]] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -53,7 +53,7 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
         name, target, content = data, target or BUILT_IN_TARGETS[data], settle_frame(_load_breast_cancer(), written)
     else:
         path = _find_file(data)
-        name, content = slugify(path.stem) or "table", _read_file(path, written)
+        name, content = slugify(path.stem) or "table", _read_file(path, written, target)
     frame, notes = content.frame, content.notes
     if not target:
         raise ModelerError(f"{data} needs a target: the column to predict, one of {list_names(frame.columns)}")
@@ -113,9 +113,10 @@ def _find_file(data: str) -> Path:
     )
 
 
-def _read_file(path: Path, written: CsvFormat) -> Content:
+def _read_file(path: Path, written: CsvFormat, target: str) -> Content:
     try:
-        return read_csv(path, written) if path.suffix.lower() == ".csv" else read_parquet(path, written)
+        read = read_csv if path.suffix.lower() == ".csv" else read_parquet
+        return read(path, written, target)
     except OSError as error:
         raise ModelerError(f"{path} cannot be read: {error.strerror or error}; allow us to read it") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from modeler.gate.candidate import Candidate
 from modeler.gate.checks import Check
+from modeler.model.amounts import fold_flag, has_texts, split_format
 from modeler.model.dates import ISO
 from modeler.model.stored import CONTRACT, StoredModel
 
@@ -65,9 +66,18 @@ def _list_column_changes(old: dict, new: dict) -> list[str]:
             changes.append(f"{name!r} may no longer have a time of day")
         if old["format"] != new["format"] and not old["format"].startswith(ISO):
             changes.append(f"{name!r} may no longer be sent as {old['format']}")
+    elif has_texts(old) and not (has_texts(new) and _read_alike(old) == _read_alike(new)):
+        texts = old["format"] if old["type"] == "number" else " or ".join(old["format"])
+        changes.append(f"{name!r} may no longer be sent as {texts}")
     if old["missing"] and not new["missing"]:
         changes.append(f"{name!r} may no longer be null")
     return changes
+
+
+def _read_alike(feature: dict) -> tuple:
+    """What decides which texts a caller may send: unit and decimal of an amount, or the words for no and yes."""
+    form = feature["format"]
+    return split_format(form) if feature["type"] == "number" else tuple(map(fold_flag, form))
 
 
 def _find_rename(gone: dict, added: Sequence[dict], alone: bool) -> dict | None:

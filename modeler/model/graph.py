@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modeler import ModelerError
+from modeler.model.amounts import has_texts, read_column, read_value
 from modeler.model.answers import decode_answers
 from modeler.model.contract import class_key, used_features
 from modeler.model.dates import count_column, count_value, name_parts
@@ -28,6 +29,8 @@ class Graph:
             raise ModelerError(f"the graph cannot be loaded: {error}") from None
         self._output = self._session.get_outputs()[-1].name
         self._numbers, self._dates, self._categories = _list_blocks(contract)
+        formatted = _list_formatted(contract)
+        self._texts = [(position, formatted[name]) for position, name in enumerate(self._numbers) if name in formatted]
 
     def encode(self, rows: Sequence[Mapping]) -> dict[str, np.ndarray]:
         """Turn raw rows, one mapping each from column name to value, into what `encode_columns` makes of columns.
@@ -36,6 +39,9 @@ class Graph:
         """
         inputs = {}
         numbers = [[row[name] for name in self._numbers] for row in rows] if self._numbers or self._dates else []
+        for position, feature in self._texts:
+            for values in numbers:
+                values[position] = read_value(values[position], feature)
         for date in self._dates:
             for values, row in zip(numbers, rows):
                 values += count_value(row[date["name"]], date)
@@ -71,10 +77,12 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
     """Turn raw columns into the graph's inputs, columns in the order of `used_features`.
 
     "numbers" is float32 of shape (rows, numbers), with the columns of `name_numbers` and NaN for a missing value;
-    "categories" is str objects of shape (rows, categories). Dates are datetime64, in UTC, or texts as callers send them.
+    "categories" is str objects of shape (rows, categories). Dates are datetime64, in UTC, or texts as callers send them;
+    so may numbers and booleans be that have a format.
     """
-    (numbers, dates, categories), inputs = _list_blocks(contract), {}
-    counted = [np.asarray(columns[name], dtype=np.float32)[:, None] for name in numbers]
+    (numbers, dates, categories), formatted, inputs = _list_blocks(contract), _list_formatted(contract), {}
+    read = (read_column(columns[name], formatted.get(name)) for name in numbers)
+    counted = [np.asarray(values, dtype=np.float32)[:, None] for values in read]
     counted += [count_column(columns[date["name"]], date) for date in dates]
     if counted:
         inputs["numbers"] = np.concatenate(counted, axis=1)
@@ -95,6 +103,11 @@ def _list_blocks(contract: dict) -> tuple[list[str], list[dict], list[str]]:
     numbers = [feature["name"] for feature in used if feature["type"] in ("number", "boolean")]
     categories = [feature["name"] for feature in used if feature["type"] == "category"]
     return numbers, [feature for feature in used if feature["type"] == "date"], categories
+
+
+def _list_formatted(contract: dict) -> dict[str, dict]:
+    """The numbers and booleans that callers may send as texts too, by name."""
+    return {feature["name"]: feature for feature in used_features(contract) if has_texts(feature)}
 
 
 def _name_categories(values: Sequence) -> np.ndarray:

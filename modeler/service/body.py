@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from modeler import did_you_mean
+from modeler.model.amounts import LARGEST, describe_texts, has_texts, read_value, show_texts, write_example
 from modeler.model.dates import read_date, show_date
 
-LARGEST = 3.4028234663852886e38  # the greatest number a float32 holds
 MOST_FAULTS = 100  # listed of one request; the rest is counted
 MOST_COUNTED = 10_000  # faults after which the rest of a request is not read
 CHUNK = 500  # rows validated at a time, so that other requests get a turn during a large one
@@ -120,7 +120,7 @@ class BodyReader:
         if kind in ("greater_than_equal", "less_than_equal") or (feature["type"] == "number" and whole):
             return f"must be a number between -{LARGEST:.2g} and {LARGEST:.2g}, which is what a float32 holds"
         allowed = describe_values(feature)
-        if kind == "value_error":  # a text that is no date
+        if kind == "value_error":  # a text that is no date, amount or yes and no
             return f"{shorten(value)!r} {_find_fault(value, feature)}; it must be {allowed}"
         return f"must be {allowed.replace('a number', 'a finite number', 1) if kind == 'finite_number' else allowed}"
 
@@ -139,14 +139,27 @@ def create_row_model(contract: dict) -> type:
     for feature in contract["features"]:
         name = feature["name"]
         if feature["used"]:
-            kind = _create_date_type(feature) if feature["type"] == "date" else TYPES[feature["type"]]
+            kind = _create_date_type(feature) if feature["type"] == "date" else _create_type(feature)
             kind = kind | None if feature["missing"] else kind
-            about = Field(title=name, description=describe_values(feature), examples=[feature["example"]])
+            examples = [feature["example"], *([write_example(feature)] if has_texts(feature) else [])]
+            about = Field(title=name, description=describe_values(feature), examples=examples)
             fields[name] = Annotated[kind, about]
         else:
             told = f"{_describe_kind(feature)} in training, not used ({feature['reason']}); may be left out"
             fields[name] = NotRequired[Annotated[Any, Field(title=name, description=told)]]
     return with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))(TypedDict("Row", fields))
+
+
+def _create_type(feature: dict):
+    """The type of a value that is no date. A text for a feature with a format becomes its number or boolean here."""
+    kind = TYPES[feature["type"]]
+    if not has_texts(feature):
+        return kind
+    return Annotated[
+        kind,
+        BeforeValidator(lambda value: read_value(value, feature)),
+        Field(json_schema_extra=describe_texts(feature)),
+    ]
 
 
 def _create_date_type(feature: dict):
@@ -162,7 +175,7 @@ def _create_date_type(feature: dict):
 
 def _find_fault(text: str, feature: dict) -> str:
     try:
-        return str(read_date(text, feature))
+        return str(read_date(text, feature) if feature["type"] == "date" else read_value(text, feature))
     except ValueError as error:
         return str(error)
 
@@ -182,7 +195,8 @@ def describe_values(feature: dict) -> str:
 
 
 def _describe_kind(feature: dict) -> str:
-    return EXPECTED[feature["type"]] + (" or null" if feature["missing"] else "")
+    texts = show_texts(feature) if feature["used"] and has_texts(feature) else ""
+    return EXPECTED[feature["type"]] + texts + (" or null" if feature["missing"] else "")
 
 
 def find_rows(content, ignored: Container[str], max_rows: int) -> list:
