@@ -459,6 +459,10 @@ STATES = {
     "number": {"type": "number", "used": True, "missing": False, "min": 0.0, "max": 1.0, "example": 1.0},
     "number or null": {"type": "number", "used": True, "missing": True, "min": 0.0, "max": 1.0, "example": 1.0},
     "boolean": {"type": "boolean", "used": True, "missing": False, "categories": [False, True], "example": True},
+    "amount": {"type": "number", "used": True, "missing": False, "format": "$1,234.5", "min": 0.0, "max": 1.0, "example": 1.0},
+    "weight": {"type": "number", "used": True, "missing": False, "format": "1,234.5 kg", "min": 0.0, "max": 1.0, "example": 1.0},
+    "yes or no": {"type": "boolean", "used": True, "missing": False, "format": ["no", "yes"], "categories": [False, True],
+                  "example": True},
     "text": {"type": "category", "used": True, "missing": False, "categories": ["a"], "example": "a"},
     "text or null": {"type": "category", "used": True, "missing": True, "categories": ["a"], "example": "a"},
     "ignored": {"type": "number", "used": False, "missing": False, "reason": "constant", "example": 1.0},
@@ -474,7 +478,7 @@ def make_contract(features, **target):
 def test_change_is_breaking_just_where_the_service_refuses_what_it_took(before, now):
     """Every body with a value of any kind in one column, or without it, sent to both models' readers."""
     old, new = (make_contract([{"name": "x"} | STATES[state]] if STATES[state] else []) for state in (before, now))
-    bodies = [{"kept": 0.5}, *({"kept": 0.5, "x": value} for value in (0.5, True, "a", None, [1]))]
+    bodies = [{"kept": 0.5}, *({"kept": 0.5, "x": value} for value in (0.5, True, "a", "$5", "5 kg", "yes", None, [1]))]
     readers = [BodyReader(contract, 9) for contract in (old, new)]
 
     def takes(reader, body):
@@ -495,6 +499,8 @@ def test_change_is_breaking_just_where_the_service_refuses_what_it_took(before, 
         ("absent", "number", "'x' is new and required"),
         ("ignored", "number", "'x' was optional and is required"),
         ("number or null", "number", "'x' may no longer be null"),
+        ("amount", "weight", "'x' may no longer be sent as $1,234.5"),
+        ("yes or no", "boolean", "'x' may no longer be sent as no or yes"),
         ("text or null", "number", "'x' was of type category and is of type number, 'x' may no longer be null"),
     ],
 )

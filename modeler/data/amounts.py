@@ -48,14 +48,15 @@ class Amounts:
     """A column of texts that begins as amounts in one form.
 
     `formats` is that form by decimal, `fits` whether each text has it, by decimal; `decimals` are those that all texts have,
-    none where no text shows a decimal or thousands. `mixed` says that the first texts are amounts in several units.
+    none where no text shows a decimal or thousands. `all_known` says that the first texts are amounts in units that
+    are known, in this form or another.
     """
 
     texts: pa.ChunkedArray
     formats: dict[str, str]
     fits: dict[str, pa.ChunkedArray]
     decimals: frozenset[str]
-    mixed: bool
+    all_known: bool
 
 
 def find_amounts(columns: Mapping[str, pa.ChunkedArray], types: Mapping[str, str], target: str) -> dict[str, Amounts]:
@@ -105,7 +106,7 @@ def _convert_amounts(
                 raise ModelerError(
                     f"columns makes {name!r} a number, and {odd} is none, {alike}; mend or empty such values"
                 )
-            if amounts.mixed or pc.mean(fits.cast(pa.float64())).as_py() >= NEARLY:
+            if amounts.all_known or pc.mean(fits.cast(pa.float64())).as_py() >= NEARLY:
                 notes.append(
                     f"column {name!r} is no number because of {odd}, {alike}; mend or empty such values to use it as numbers"
                 )
@@ -146,8 +147,8 @@ def _find_form(column: pa.ChunkedArray, is_told: bool) -> Amounts | None:
         return None
     counted = Counter(parts["key"] for parts in read)
     key, count = counted.most_common(1)[0]
-    mixed = len(counted) > 1 and len(read) == len(head) and all(KNOWN.fullmatch(parts["unit"]) for parts in read)
-    if not (is_told or mixed or count >= NEARLY * len(head)):
+    all_known = len(read) == len(head) and all(KNOWN.fullmatch(parts["unit"]) for parts in read)
+    if not (is_told or all_known or count >= NEARLY * len(head)):
         return None
     alike = [parts for parts in read if parts["key"] == key]
     formats = {word: _write_format(alike, decimal) for word, decimal in DECIMALS.items()}
@@ -156,7 +157,7 @@ def _find_form(column: pa.ChunkedArray, is_told: bool) -> Amounts | None:
         return None
     fitting = [word for word in DECIMALS if pc.all(fits[word]).as_py()]
     decimals = frozenset(fitting if _any(column, "[0-9][.,][0-9]") else ())
-    return Amounts(column, formats, fits, decimals, mixed)
+    return Amounts(column, formats, fits, decimals, all_known)
 
 
 def _split(text: str, is_told: bool) -> dict | None:

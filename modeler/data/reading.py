@@ -139,7 +139,7 @@ def settle_frame(
     )
     changed = {name: column for name, column in (numbers | settled).items() if column is not columns[name]}
     made = frame.assign(**{name: column.to_pandas() for name, column in changed.items()})
-    notes = ["read with decimal comma"] if decimal == "comma" else []
+    notes = ["read with decimal comma"] if decimal == "comma" and numbers else []
     return Content(made, notes + said + more, formats | dates, types)
 
 

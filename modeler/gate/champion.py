@@ -10,6 +10,7 @@ from modeler.data.timeline import find_later
 from modeler.gate.callers import list_keys
 from modeler.gate.candidate import Candidate
 from modeler.gate.checks import BETTER, Check, describe_gains, explain_error, list_known, list_values
+from modeler.model.amounts import has_texts
 from modeler.model.contract import class_key, read_split, used_features
 from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, check_content
@@ -169,9 +170,11 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
 
 
 def _list_dealt(contract: dict, placing: str | None) -> list[tuple[str, int]]:
-    """The columns whose content deals the rows, in order, and whether they are hashed as numbers, dates or texts."""
+    """The columns whose content deals the rows, in order, and whether they are hashed as numbers, dates, booleans that
+    were texts, or texts."""
     features = [feature for feature in contract["features"] if placing in (None, feature["name"])]
-    dealt = [(feature["name"], {"number": 1, "date": 2}.get(feature["type"], 0)) for feature in features]
+    kinds = {"number": 1, "date": 2}
+    dealt = [(feature["name"], kinds.get(feature["type"], 3 if has_texts(feature) else 0)) for feature in features]
     return dealt if placing else [*dealt, (contract["target"]["name"], 0)]
 
 
