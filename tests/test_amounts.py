@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from functools import cache
 
 import jsonschema
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from palmerpenguins import load_penguins_raw
 from pydantic import TypeAdapter
 from test_predictor import answer, store_model
@@ -21,6 +23,7 @@ from modeler.data.derive import derive_contract
 from modeler.data.dialect import CsvFormat
 from modeler.data.rows import raw_records
 from modeler.data.tables import load_table
+from modeler.gate.champion import _list_dealt
 from modeler.model.amounts import LARGEST, read_value, write_example, write_pattern
 from modeler.model.contract import write_json
 from modeler.model.graph import Graph, encode_columns
@@ -71,6 +74,7 @@ def test_column_of_amounts_in_one_form_is_numbers(tmp_path, texts, numbers, form
     (note,) = [note for note in table.notes if note.startswith("numbers: ")]
     assert note.startswith(f"numbers: 'x' from texts such as {texts[0]!r}")
     assert ("12.5 stands for 12.5%" in note) is ("%" in form)
+    assert ("read with decimal comma" in table.notes) is ("234,5" in form)
     feature = {"name": "x", "type": "number", "format": form, "min": 0}
     assert [read_value(text, feature) for text in texts] == numbers
     example = write_example(feature | {"example": -1234.5})
@@ -81,7 +85,7 @@ def test_column_of_amounts_in_one_form_is_numbers(tmp_path, texts, numbers, form
 @pytest.mark.parametrize(
     "texts",
     [
-        ["01234", "12345"], ["0 123", "1 234"], ["10:30", "11:00"], ["10-20", "20-30"], ["1/2", "3/4"], ["A12", "B13"],
+        ["01234", "12345"], ["0123", "1'234"], ["0 123", "1 234"], ["10:30", "11:00"], ["10-20", "20-30"], ["1/2", "3/4"], ["A12", "B13"],
         ["12A", "14A"], ["12a", "14b"], ["3rd", "3rd", "4rd"], ["4x4", "2x4"], ["5G", "4G"], ["v5", "v6"], ["#5", "#6"],
         ["1.2.3", "1.10.0"], ["10.0.0.1", "192.168.100.200"], ["612 345 678", "601 222 333"], ["030 123 456", "030 123 45"],
         ["+48 601 222 333", "+351 912 345 678"], ["(555) 123-4567", "(555) 765-4321"], ["(1)", "(2)"], ["Room 5", "Room 6"],
@@ -110,6 +114,7 @@ def test_numbers_of_parquet_that_are_plain_texts_stay_texts(tmp_path):
         (["$5"] * 30 + ["$12.3.4"], 31, "$12.3.4", "$1,234.5"),
         (["$5"] * 2000 + ["$inf"], 2001, "$inf", "$1,234.5"),
         ([None] + ["3%"] * 9 + ["3"], 11, "3", "1,234.5%"),
+        (["5"] * 18 + ["(6)", "x"], 20, "x", "1,234.5"),
         (["$5"] * 30 + ["NaN "], 31, "NaN ", "$1,234.5"),
         (["$5"] * 30 + ["$0." + "1" * 99], 31, "$0." + "1" * 99, "$1,234.5"),
     ],
@@ -250,6 +255,14 @@ def write_amounts(draw):
     return f"{left}1{',' if decimal == '.' else '.'}234{decimal}5{right}", texts, numbers
 
 
+@cache
+def make_identity() -> bytes:
+    """A graph that answers one number with itself."""
+    numbers, answers = (helper.make_tensor_value_info(name, 1, [None, 1]) for name in ("numbers", "answers"))
+    graph = helper.make_graph([helper.make_node("Identity", ["numbers"], ["answers"])], "identity", [numbers], [answers])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
 def convert(texts, decimal) -> list:
     """The column as the data side converts it, told to be a number."""
     columns = {"x": pa.chunked_array([pa.array(texts, pa.string())])}
@@ -269,9 +282,7 @@ def test_amount_is_the_same_number_in_a_file_a_request_and_a_column(drawn):
     rows = [{"x": text} for text in texts] + [{"x": number} for number in numbers] + [{"x": None}]
     columns = encode_columns({"x": [row["x"] for row in rows]}, contract)["numbers"]
     assert columns.tobytes() == np.array([*numbers, *numbers, None], np.float32)[:, None].tobytes()
-    graph = Graph.__new__(Graph)
-    graph._numbers, graph._dates, graph._categories, graph._texts = ["x"], [], [], [(0, feature)]
-    assert graph.encode(rows)["numbers"].tobytes() == columns.tobytes()
+    assert Graph(make_identity(), contract).encode(rows)["numbers"].tobytes() == columns.tobytes()
     told = json.dumps(rows).encode()
     assert [row["x"] for row in BodyReader(contract, 99).read(told)] == [*numbers, *numbers, None]
 
@@ -427,6 +438,13 @@ def test_real_table_with_units_percent_and_yes_is_trained_and_asked_by_its_texts
     reader = BodyReader(contract, 99)
     assert reader.read(json.dumps(sent).encode()) == numbers
     assert names["graph"].answer(sent) == names["graph"].answer(numbers)
+
+
+def test_column_that_was_yes_and_no_as_texts_is_dealt_anew():
+    texts = {"name": "x", "type": "category", "used": False}
+    flag = {"name": "x", "type": "boolean", "used": False, "format": ["no", "yes"]}
+    old, new = ({"features": [feature], "target": {"name": "y"}} for feature in (texts, flag))
+    assert _list_dealt(old, None) != _list_dealt(new, None) == _list_dealt(new, None)
 
 
 def test_largest_number_is_that_of_a_float32():

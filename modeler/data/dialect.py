@@ -92,8 +92,6 @@ def find_decimal(path: Path, raw: Mapping, columns: Mapping, told: str, amounts:
         for decimal in ["either"] if len(found.decimals) > 1 else found.decimals:
             shown[decimal].append(name)
     for name, column in columns.items():
-        if name in amounts:
-            continue
         if pa.types.is_string(column.type) and holds_text(raw[name], ","):
             with_comma, with_point = all_match(raw[name], WITH_COMMA), all_match(raw[name], WITH_POINT)
             if with_comma or with_point:
