@@ -459,14 +459,14 @@ STATES = {
     "number": {"type": "number", "used": True, "missing": False, "min": 0.0, "max": 1.0, "example": 1.0},
     "number or null": {"type": "number", "used": True, "missing": True, "min": 0.0, "max": 1.0, "example": 1.0},
     "boolean": {"type": "boolean", "used": True, "missing": False, "categories": [False, True], "example": True},
-    "amount": {"type": "number", "used": True, "missing": False, "format": "$1,234.5", "min": 0.0, "max": 1.0, "example": 1.0},
-    "weight": {"type": "number", "used": True, "missing": False, "format": "1,234.5 kg", "min": 0.0, "max": 1.0, "example": 1.0},
-    "yes or no": {"type": "boolean", "used": True, "missing": False, "format": ["no", "yes"], "categories": [False, True],
-                  "example": True},
     "text": {"type": "category", "used": True, "missing": False, "categories": ["a"], "example": "a"},
     "text or null": {"type": "category", "used": True, "missing": True, "categories": ["a"], "example": "a"},
     "ignored": {"type": "number", "used": False, "missing": False, "reason": "constant", "example": 1.0},
 }
+
+STATES["amount"] = STATES["number"] | {"format": "$1,234.5"}
+STATES["weight"] = STATES["number"] | {"format": "1,234.5 kg"}
+STATES["yes or no"] = STATES["boolean"] | {"format": ["no", "yes"]}
 
 
 def make_contract(features, **target):

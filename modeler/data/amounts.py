@@ -28,17 +28,23 @@ HEAD = 1000  # texts that are read first; most columns of texts end here
 NEARLY = 0.9  # share of amounts from which a note tells what keeps a column from being numbers
 PAIRS = (("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("0", "1"))
 DECIMALS = {"point": ".", "comma": ","}
-# Units that may touch the number, since no house number, model or rank ends so: a sign or code of a currency, percent, degrees,
-# and measures. Any other word needs a space, so 12A, 3rd, 4x4 and 5G stay texts. Only the first two may stand before it.
+# Units that may touch the number, since no house number, model or rank ends so: a sign or code of a currency, percent,
+# degrees, and measures. Any other word needs a space, so 12A, 3rd, 4x4 and 5G stay texts. Only a sign or code may stand
+# before the number.
 SIGN = r"[A-Z]{0,3}[$¢£¤¥฿₠-⃀]"
-CODE = ("USD|EUR|GBP|JPY|CHF|CNY|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|ISK|TRY|RUB|UAH|INR|KRW|TWD|HKD|SGD|THB|IDR|MYR|VND|"
-        r"ILS|SAR|AED|EGP|ZAR|NGN|KES|BRL|MXN|ARS|CLP|Rs\.?|Fr\.|kr\.?|Kč|zł")  # fmt: skip
-MEASURE = ("[%‰°]|°[CFK]|[kmcdµnh]?[gmlLsW]|[kmdc]?m[23²³]|mi|ft|in|yd|lbs?|oz|km/h|kmh|kph|mph|m/s|h|min|hrs?|sec|[kMG]W|[kMG]?Wh|V|kV|mV|mAh|Ah|"
-         "[kMG]?Hz|[kMGT]B|px|pt|rpm|bar|psi|h?Pa|kPa|MPa|Nm|hp|PS|[kM]?J|k?cal|dB|bpm|mmHg|mpg")  # fmt: skip
+CODE = (
+    "USD|EUR|GBP|JPY|CHF|CNY|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|ISK|TRY|RUB|UAH|INR|KRW|TWD|HKD|SGD|THB|IDR|"
+    r"MYR|VND|ILS|SAR|AED|EGP|ZAR|NGN|KES|BRL|MXN|ARS|CLP|Rs\.?|Fr\.|kr\.?|Kč|zł"
+)
+MEASURE = (
+    "[%‰°]|°[CFK]|[kmcdµμnh]?[gmlLs]|[kmdc]?m[23²³]|mi|ft|in|yd|lbs?|oz|km/h|kmh|kph|mph|m/s|h|min|hrs?|sec|[kMG]?Wh?|"
+    "[km]?V|m?Ah|[kMG]?Hz|[kMGT]B|px|pt|rpm|bar|psi|[hkM]?Pa|Nm|hp|PS|[kM]J|k?cal|dB|bpm|mmHg|mpg"
+)
 WORD = r"(?:[^\W\d_]|[°%‰])[\w°%‰/²³·.^*-]{0,14}|(?:sq|cu)\.? (?:ft|in|m|mi|yd)|fl\.? oz|per cent"
 KNOWN = re.compile(f"{SIGN}|{CODE}|{MEASURE}")
 LOOSE = re.compile(
-    rf"[{SPACES}]*[-+\u2212(]?[{SPACES}]*(?P<before>[^0-9(+\u2212{SPACES}-]*)(?P<left>[{SPACES}]*)[-+\u2212(]?[{SPACES}]*"
+    rf"[{SPACES}]*[-+\u2212(]?[{SPACES}]*(?P<before>[^0-9(+\u2212{SPACES}-]*)(?P<left>[{SPACES}]*)"
+    rf"[-+\u2212(]?[{SPACES}]*"
     rf"(?P<digits>[0-9](?:[0-9.,'\u2019{SPACES}]*[0-9])?)\)?(?P<right>[{SPACES}]*)(?P<after>.*?)[{SPACES})]*"
 )
 
@@ -47,8 +53,8 @@ LOOSE = re.compile(
 class Amounts:
     """A column of texts that begins as amounts in one form.
 
-    `formats` is that form by decimal, `fits` whether each text has it, by decimal; `decimals` are those that all texts have,
-    none where no text shows a decimal or thousands. `all_known` says that the first texts are amounts in units that
+    `formats` is that form by decimal, `fits` whether each text has it, by decimal; `decimals` are those that all texts
+    have, none where no text shows a decimal or thousands. `all_known` says that the first texts are amounts in units that
     are known, in this form or another.
     """
 
@@ -62,7 +68,7 @@ class Amounts:
 def find_amounts(columns: Mapping[str, pa.ChunkedArray], types: Mapping[str, str], target: str) -> dict[str, Amounts]:
     """The columns of texts that begin as amounts, by name; `types` are those that a person told.
 
-    The target is among them only if it was told to be a number or has more than 20 different texts: fewer are its classes.
+    The target is among them only if it was told to be a number or has more than 20 different texts: fewer are classes.
     """
     found = {}
     for name, column in columns.items():
@@ -81,10 +87,10 @@ def convert_texts(
     types: Mapping[str, str],
     target: str,
 ) -> tuple[dict[str, pa.ChunkedArray], dict[str, str | list[str]], list[str]]:
-    """Convert the columns that are still texts and are `amounts`, or yes and no; returns these, their formats by name, and notes.
+    """Convert the columns that are still texts and are `amounts`, or yes and no.
 
-    `decimal` is point or comma, `types` are those that a person told. A ModelerError names the first value that keeps a column
-    from being what it was told to be, or that a float32 cannot hold.
+    Returns these, their formats by name, and notes. `decimal` is point or comma, `types` are those that a person told.
+    A ModelerError names the first value that keeps a column from being what it was told, or that no float32 holds.
     """
     texts = {name: column for name, column in columns.items() if is_text(column)}
     found = {name: amounts[name] for name in texts if name in amounts}
@@ -122,7 +128,7 @@ def _convert_flags(
 ) -> tuple[dict[str, pa.ChunkedArray], dict[str, list[str]], list[str]]:
     """Convert the columns that hold nothing but yes and no, both of them, in one of the `PAIRS`.
 
-    The target keeps its texts, which are its classes, and a column with only one of the two stays as it is, unless told.
+    The target keeps its texts, which are its classes. A column with only one of the two stays as it is, unless told.
     """
     columns, pairs, said = {}, {}, []
     for name, column in texts.items():
@@ -190,7 +196,7 @@ def _write_format(alike: list[dict], decimal: str) -> str:
 
 
 def _is_marked(column: pa.ChunkedArray, is_told: bool) -> bool:
-    """Do texts without a unit show that they are amounts, by thousands or accountants' negatives, and no code or telephone number?"""
+    """Do texts without a unit show by thousands or parentheses that they are amounts, not codes or telephone numbers?"""
     if not _any(column, f"[,('\u2019\u2212]|[0-9][{SPACES}][0-9]"):
         return False
     if is_told:
@@ -225,7 +231,7 @@ def _read_amounts(name: str, column: pa.ChunkedArray, form: str) -> pa.ChunkedAr
 
 
 def _find_pair(name: str, column: pa.ChunkedArray, is_told: bool) -> tuple[str, str] | None:
-    """The pair of which a column holds both texts and no other; where told, one of them is enough, and another is an error."""
+    """The pair of which a column holds both texts and no other; where told, one is enough, and another is an error."""
     head = {fold_flag(text) for text in column.drop_null().slice(0, HEAD).unique().to_pylist()}
     pair = next((pair for pair in PAIRS if head & set(pair) and (is_told or head <= set(pair))), None)
     if pair is None:

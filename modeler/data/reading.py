@@ -59,7 +59,7 @@ class Content:
 
 
 def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
-    """Read a whole .csv file as texts, then convert each column by all its values; the classes of the target stay as they are.
+    """Read a whole .csv file as texts, then convert each column by all its values; `target` keeps the texts of its classes.
 
     A ModelerError: the file is not what its ending says, does not fit into memory, or can be read in two ways; then the message
     names the parameter that decides.

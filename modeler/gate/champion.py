@@ -170,8 +170,7 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
 
 
 def _list_dealt(contract: dict, placing: str | None) -> list[tuple[str, int]]:
-    """The columns whose content deals the rows, in order, and whether they are hashed as numbers, dates, booleans that
-    were texts, or texts."""
+    """The columns whose content deals the rows, in order, with the way each is hashed: number, date, text, or once a text."""
     features = [feature for feature in contract["features"] if placing in (None, feature["name"])]
     kinds = {"number": 1, "date": 2}
     dealt = [(feature["name"], kinds.get(feature["type"], 3 if has_texts(feature) else 0)) for feature in features]

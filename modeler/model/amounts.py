@@ -64,7 +64,7 @@ def read_value(value, feature: dict):
 
 
 def read_column(values: Sequence, feature: dict | None) -> Sequence:
-    """The values of a column as `read_value` reads them; as they are without a feature, or where they are an array of numbers."""
+    """The values of a column as `read_value` reads them; an array of numbers, or a column without feature, as it is."""
     if feature is None or getattr(getattr(values, "dtype", None), "kind", "O") in "ifb":
         return values
     return [read_value(value, feature) for value in values]
