@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -20,8 +20,10 @@ TRIED = {
     "nbval": "0.11.0",
     "jsonschema": "4.26.0",
     "scikit-learn": "1.9.1",
+    "skl2onnx": "1.20.0",
 }  # kantoku is what circus is installed by
 UV = Path(__file__).parent / "service" / "uv.sh"
+STEEPEST = 20  # rise of a calibrated probability by its score: a score off by 3e-7 leaves it the same to 1e-5
 LAST_ACCEPT_SECONDS = 0.5  # after SIGTERM; uvicorn looks every 0.1 s whether it was told to stop
 
 
@@ -182,7 +184,50 @@ def round_thresholds(model) -> None:
             exact = tree.nodes["num_threshold"]
             nearest = exact.astype(np.float32)
             tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-    for name in ("estimators_", "regressor_", "steps"):
+    for name in ("estimators_", "regressor_", "steps", "calibrated_classifiers_", "estimator"):
         parts = getattr(model, name, [])
         for part in parts if isinstance(parts, list) else [parts]:
             round_thresholds(part[1] if isinstance(part, tuple) else part)
+
+
+def flatten_steps(calibrated) -> None:
+    """Have no probability of a CalibratedClassifierCV, fitted by isotonic regression, rise `STEEPEST` times faster than its score.
+
+    Isotonic regression jumps between two scores that may lie closer than a float32 tells apart, so graph and estimator
+    could answer from both ends of a jump. A jump becomes a slope midway between the least curve above it and the greatest
+    below it that rise no faster; elsewhere the curve stays. scikit-learn keeps its maps in a class without a public name.
+    """
+    import numpy as np
+    from sklearn.isotonic import IsotonicRegression
+
+    for fitted in calibrated.calibrated_classifiers_:
+        for place, curve in enumerate(fitted.calibrators):
+            if isinstance(curve, IsotonicRegression):
+                x, y = curve.X_thresholds_, curve.y_thresholds_
+                rise = STEEPEST * np.maximum(x[:, None] - x, 0)
+                middle = (np.min(y + rise, axis=1) + np.max(y - rise.T, axis=1)) / 2
+                fitted.calibrators[place] = IsotonicRegression(out_of_bounds="clip").fit(x, middle)
+
+
+def interpolate_isotonic(draw: Callable, steps: Sequence) -> None:
+    """Have skl2onnx convert isotonic regression of a CalibratedClassifierCV as scikit-learn answers it: straight between its points.
+
+    By itself it answers the nearest point, up to 0.15 off in a probability. Its converter has no option. `steps` are operators
+    with the names of the constants that `draw` makes of the points.
+    """
+    from onnx import TensorProto
+    from skl2onnx.operator_converters import calibrated_classifier_cv as converter
+
+    def interpolate(scope, container, model, score, k, dtype, proto_type):
+        constants, names = draw(model.calibrators[k].X_thresholds_, model.calibrators[k].y_thresholds_), {}
+        for name, constant in constants.items():
+            names[name] = scope.get_unique_variable_name(f"isotonic_{name}")
+            container.add_initializer(names[name], TensorProto.FLOAT, constant.shape, constant.ravel())
+        answer = scope.get_unique_variable_name("isotonic")
+        converter.apply_reshape(scope, score, answer, container, desired_shape=(-1, 1))
+        for kind, *others in steps:
+            inputs, answer = [answer, *(names[other] for other in others)], scope.get_unique_variable_name("isotonic")
+            container.add_node(kind, inputs, answer, name=scope.get_unique_operator_name(kind), op_version=13)
+        return answer
+
+    converter._transform_isotonic = interpolate

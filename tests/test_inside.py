@@ -11,8 +11,9 @@ import pytest
 from conftest import ROOT
 
 from modeler import inside
+from modeler.inside import STEEPEST
 from modeler.model.graph import import_runtime
-from modeler.train.estimator import convert_pipeline
+from modeler.train import convert_pipeline, fit_calibrated
 
 
 @pytest.mark.parametrize("library", inside.TRIED)
@@ -132,7 +133,7 @@ def test_no_other_module_reaches_inside_a_library():
     for path in [*(ROOT / "modeler").rglob("*.py"), ROOT / "service.py", ROOT / "pipeline.py"]:
         if path.name != "inside.py":
             source = path.read_text("utf-8")
-            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response", "_predictors"):
+            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response", "_predictors", "_transform_isotonic"):
                 told = [line for line in source.splitlines() if piece in line and "import" in line]
                 assert not told, f"{path.name}: {told[0]}; what relies on an inside belongs into modeler/inside.py"
 
@@ -153,3 +154,44 @@ def test_histogram_boosting_splits_where_a_float32_goes_the_same_way():
         assert answers == pytest.approx(pipeline.predict(between), abs=1e-6), (
             "scikit-learn's HistGradientBoosting keeps its trees elsewhere than in _predictors"
         )
+
+
+def test_histogram_boosting_within_calibration_splits_there_too():
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import Pipeline
+
+    even = pd.DataFrame({"x": np.arange(0, 60, 0.2, dtype="float32")})
+    between = pd.DataFrame({"x": np.arange(0.1, 60, 0.2).round(1).astype("float32")})
+    y = np.random.default_rng(0).integers(2, size=len(even))
+    columns = ColumnTransformer([("numbers", "passthrough", ["x"])])
+    pipeline = Pipeline([("columns", columns), ("model", HistGradientBoostingClassifier(max_iter=20))])
+    for method in ("sigmoid", "isotonic"):
+        fitted = fit_calibrated(pipeline, method, even, y, StratifiedKFold(3))
+        session = import_runtime().InferenceSession(convert_pipeline(fitted, even))
+        answers = session.run(None, {"numbers": between.to_numpy()})[-1]
+        assert answers == pytest.approx(fitted.predict_proba(between), abs=5e-6), (
+            "scikit-learn's CalibratedClassifierCV keeps its classifier elsewhere than in calibrated_classifiers_[0].estimator"
+        )
+
+
+def test_isotonic_steps_are_slopes_and_skl2onnx_converts_them_as_scikit_learn_answers_them():
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import KFold
+    from sklearn.pipeline import Pipeline
+
+    X = pd.DataFrame({"x": np.linspace(-1, 1, 300, dtype="float32")})
+    y = (X["x"] > 0.2).to_numpy() ^ (np.arange(300) % 11 == 0)  # a step from 0.09 to 0.91
+    pipeline = Pipeline([("columns", ColumnTransformer([("numbers", "passthrough", ["x"])])), ("model", LogisticRegression())])
+    fitted = fit_calibrated(pipeline, "isotonic", X, y, KFold(3, shuffle=True, random_state=0))
+    (curve,) = fitted[-1].calibrated_classifiers_[0].calibrators
+    rises = np.diff(curve.y_thresholds_) / np.diff(curve.X_thresholds_)
+    assert 15 < rises.max() <= STEEPEST * 1.001 and rises.min() >= 0 and np.ptp(curve.y_thresholds_) > 0.8
+    dense = pd.DataFrame({"x": np.linspace(-1, 1, 5000, dtype="float32")})
+    session = import_runtime().InferenceSession(convert_pipeline(fitted, X))
+    answers = session.run(None, {"numbers": dense.to_numpy()})[-1]
+    assert answers == pytest.approx(fitted.predict_proba(dense), abs=5e-6), (
+        "skl2onnx converts isotonic regression elsewhere than in calibrated_classifier_cv._transform_isotonic"
+    )

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from modeler import ModelerError
-from modeler.inside import round_thresholds
+from modeler.inside import interpolate_isotonic, round_thresholds
 from modeler.model.answers import decode_answers
 from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns, name_numbers
 from modeler.train.boosters import register_converters
+from modeler.train.curve import STEPS, draw_curve
 from modeler.train.own import OwnColumns
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
@@ -60,6 +61,7 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
                 for name, part, columns in step.transformers_
             ]
     round_thresholds(positional)
+    interpolate_isotonic(draw_curve, STEPS)
     inputs = [(name, kinds[name]([None, count])) for name, count in counts.items() if count]
     is_log = getattr(positional[-1], "inverse_func", None) is np.exp
     if is_log:
