@@ -61,8 +61,8 @@ def retrain_options(command):
             help=f"how long one cell may run (default: {CELL_TIMEOUT})"),
         optgroup.group("The gate"),
         optgroup.option("--min", "floors", **repeatable, help="a floor, repeatable: accuracy, balanced_accuracy, "
-            "roc_auc, average_precision, f1_macro, recall:CLASS, precision:CLASS; r2"),
-        optgroup.option("--max", "ceilings", **repeatable, help="a ceiling, repeatable: log_loss; mae, rmse"),
+            "roc_auc, average_precision, f1_macro, recall:CLASS, precision:CLASS; r2, coverage"),
+        optgroup.option("--max", "ceilings", **repeatable, help="a ceiling, repeatable: log_loss; mae, rmse, interval_width"),
         optgroup.option("--promote-if", type=Choice(["not-worse", "better"]), default="not-worse",
             help="the rule against the champion, by the 95 % interval of the gain in roc_auc or, of values, in rank "
             "correlation and error: none wholly below -0.01, or one wholly above 0 and a gain in the other (default: not-worse)"),
@@ -115,10 +115,13 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     check_split(table, heldout, time)
     classes = list_classes(table)
     check_training(parameters["train.ipynb"], table, classes)
+    check_certainty(parameters["train.ipynb"], classes, table.target, int((~heldout).sum()))
     read_columns(told.get("leave_out", ""), table)
     check_positive(told.get("positive", ""), classes, table.target)
-    ceilings = check_bounds(options.ceilings, "--max", classes)
-    floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | check_bounds(options.floors, "--min", classes)
+    has_interval = bool(parameters["train.ipynb"].get("interval"))
+    ceilings = check_bounds(options.ceilings, "--max", classes, has_interval)
+    floors = check_bounds(options.floors, "--min", classes, has_interval)
+    floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | floors
     check_writable()
     if options.containerize:
         from modeler.ship.build import check_engine
@@ -163,6 +166,28 @@ def check_threshold(rule: str, classes: list | None, target: str) -> None:
         raise UsageError(
             f"-p threshold={rule}: only of two classes one is answered from a threshold on, and {target!r} has {what}; leave it out"
         )
+
+
+def check_certainty(told: dict, classes: list | None, target: str, trained: int) -> None:
+    """Raise a UsageError if values are to be calibrated, or classes to have an interval, or that needs more training rows."""
+    from modeler.train.interval import check_rows
+
+    calibrate, interval = told.get("calibrate", "none"), told.get("interval", 0)
+    if calibrate != "none" and not classes:
+        raise UsageError(
+            f"-p calibrate={calibrate}: only classes have probabilities, and {target!r} has values; leave it out, or give "
+            "each value an interval with -p interval=0.9"
+        )
+    if interval and classes:
+        raise UsageError(
+            f"-p interval={interval:g}: only values have an interval, and {target!r} has {len(classes)} classes; leave it "
+            "out, or make their probabilities right with -p calibrate=isotonic"
+        )
+    if interval:
+        try:
+            check_rows(interval, trained)
+        except ModelerError as error:
+            raise UsageError(f"-p interval={interval:g}: {error}") from None
 
 
 def check_positive(positive: str, classes: list | None, target: str) -> None:

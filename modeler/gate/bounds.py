@@ -18,16 +18,19 @@ FLOORS = {
         "recall:CLASS",
         "precision:CLASS",
     ],
-    "regression": ["r2"],
+    "regression": ["r2", "coverage"],
 }
-CEILINGS = {"classification": ["log_loss"], "regression": ["mae", "rmse"]}
+CEILINGS = {"classification": ["log_loss"], "regression": ["mae", "rmse", "interval_width"]}
+OF_INTERVALS = ("coverage", "interval_width")
 BUILT_IN_FLOORS = {("breast_cancer", "diagnosis"): {"accuracy": 0.93, "recall:malignant": 0.9}}  # by data and target
 
 
-def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> dict[str, float]:
+def check_bounds(
+    bounds: Sequence[str], option: str, classes: list | None, has_interval: bool = False
+) -> dict[str, float]:
     """Parse the METRIC=VALUE bounds of `option`, "--min" or "--max", for these classes; None for a regression.
 
-    A UsageError names the metrics that are allowed.
+    `has_interval` says whether values are to have one. A UsageError names the metrics that are allowed.
     """
     task = "classification" if classes else "regression"
     kinds = (FLOORS if option == "--min" else CEILINGS)[task]
@@ -38,6 +41,8 @@ def check_bounds(bounds: Sequence[str], option: str, classes: list | None) -> di
         metric, _, value = bound.rpartition("=")
         if metric in checked:
             raise UsageError(f"{option} {bound}: {metric} is given twice; give it once")
+        if metric in OF_INTERVALS and metric in allowed and not has_interval:
+            raise UsageError(f"{option} {bound}: without an interval there is no {metric}; add -p interval=0.9")
         if metric not in allowed:
             raise UsageError(
                 f"{option} {bound}: no such bound for a {task}; it takes METRIC=VALUE with one of {', '.join(allowed)}"

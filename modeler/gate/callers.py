@@ -16,7 +16,7 @@ def list_breaking_changes(theirs: dict, ours: dict) -> list[str]:
 
     A caller of the champion sends every column that it uses, perhaps some that it ignores, and no other; null where its
     contract allows that. The candidate refuses columns that its own contract does not name, and needs those that it uses.
-    Answers name the classes, which OpenAPI lists: a class more or less is news to a caller. Ranges and categories are no
+    Answers name the classes, which OpenAPI lists: a class more or less is news to a caller, and so is an interval less. Ranges and categories are no
     constraints, and columns that are ignored now do no harm; positive class and threshold do not show in an answer's form.
     """
     before = {feature["name"]: feature for feature in theirs["features"]}
@@ -46,6 +46,8 @@ def _list_target_changes(theirs: dict, ours: dict) -> list[str]:
         changes.append(f"the task was {theirs['task']} and is {ours['task']}")
     if old["name"] != new["name"]:
         changes.append(f"the target was {old['name']!r} and is {new['name']!r}")
+    if "interval" in old and "interval" not in new:
+        changes.append("'low' and 'high' are gone from the answers, whose values had an interval")
     if old["classes"] and new["classes"]:
         before, now = list_keys(old), list_keys(new)
         changes += [f"class {key} is gone" for key in before if key not in now]

@@ -12,6 +12,7 @@ from modeler.model.answers import SAME_ANSWER, describe_differences
 from modeler.model.contract import class_key
 from modeler.model.golden import replay_golden
 from modeler.model.graph import Graph
+from modeler.train.interval import least_coverage, score_intervals
 from modeler.train.metrics import Gain, compare_values, measure_interval, resample_roc_auc, weigh_better
 
 SAME_METRIC = 1e-6  # what train.ipynb wrote against what the gate computed
@@ -37,6 +38,8 @@ def check_contract(candidate: Candidate, told: dict) -> Check:
     derived = derive_contract(table, training, 0, holdout, split_by, positive, split_time=split_time)
     if "positive" in derived["target"]:
         derived["target"]["threshold"] = _expect_threshold(contract["target"], told.get("threshold", THRESHOLD))
+    if told.get("interval"):
+        derived["target"]["interval"] = told["interval"]
     differing = [] if contract["target"] == derived["target"] else ["target"]
     for ours, theirs in zip(contract["features"], derived["features"], strict=True):
         both_used = ours["used"] and theirs["used"]
@@ -110,6 +113,25 @@ def beat_dummy(candidate: Candidate) -> Check:
     low, high = measure_interval(resample_roc_auc([answers], truth, target)[0] - 0.5)
     sentence = f"roc_auc is {'' if low > 0 else 'not clearly '}above a dummy's: 95 % interval of the gain {low:.3f} to {high:.3f}"
     return Check("better than a dummy", low > 0, low, 0.0, sentence)
+
+
+def check_interval(candidate: Candidate) -> list[Check]:
+    """Do the intervals hold as many of the held-out true values as they say? No check where there are none.
+
+    Rows that were split by a column are not independent of each other within a group, so groups are counted instead.
+    """
+    contract, frame, heldout = candidate.contract, candidate.table.frame, candidate.heldout
+    if "interval" not in contract["target"]:
+        return []
+    level, by = contract["target"]["interval"], contract["holdout"]["split_by"]
+    trained, held = (frame[rows][by].nunique() if by else rows.sum() for rows in (~heldout, heldout))
+    coverage = score_intervals(candidate.answers, candidate.truth)["coverage"]
+    least = least_coverage(level, int(trained), int(held))
+    sentence = (
+        f"{100 * coverage:.1f} % of the {len(candidate.truth)} held-out true values lie within their intervals of "
+        f"{100 * level:g} %; chance explains {100 * least:.1f} % or more"
+    )
+    return [Check("interval", coverage >= least, coverage, least, sentence)]
 
 
 def list_known(candidate: Candidate) -> np.ndarray:

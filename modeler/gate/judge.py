@@ -13,6 +13,7 @@ from modeler.gate.checks import (
     Check,
     beat_dummy,
     check_contract,
+    check_interval,
     compare_answers,
     compare_metrics,
     explain_error,
@@ -64,7 +65,7 @@ def judge_candidate(
     table
         The data, read by the caller and not by a notebook.
     told
-        The notebooks' parameters; `holdout`, `split_by`, `positive` and `threshold` are held to.
+        The notebooks' parameters; `holdout`, `split_by`, `positive`, `threshold` and `interval` are held to.
     promote_if
         "not-worse": no 95 % interval of a gain, in ROC AUC or of values in rank correlation and error, may lie wholly below
         -0.01; "better": one must lie wholly above 0, and the other measure gain too.
@@ -86,6 +87,7 @@ def judge_candidate(
     for bounds, sign in ((floors, 1), (ceilings, -1)):
         for name, bound in bounds.items():
             _run_check(checks, f"bound of {name}", lambda: [check_bound(name, metrics.get(name), bound, sign)])
+    _run_check(checks, "interval", lambda: check_interval(candidate))
     _run_check(checks, "better than a dummy", lambda: [beat_dummy(candidate)])
     _run_check(checks, "against the champion", check_champion)
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])

@@ -7,6 +7,7 @@ import numpy as np
 from modeler import ModelerError
 from modeler.model.contract import class_key
 
+VALUES = ("value", "low", "high")  # the last two where the contract has an interval
 SAME_ANSWER = 1e-5  # estimator against graph, absolute for probabilities, relative for values
 
 
@@ -21,7 +22,8 @@ class NotFiniteError(ModelerError):
 def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
     """Turn probabilities or values into answers as the API gives them, without warnings.
 
-    The output holds probabilities of shape (rows, classes), in the order of the contract's classes, or values (rows,).
+    The output holds probabilities of shape (rows, classes), in the order of the contract's classes, or values (rows,), or
+    where the contract has an interval, value, low and high (rows, 3).
     Two classes are decided by the contract's threshold, more by the greatest probability. Within `SAME_ANSWER` the
     positive class or the first class wins, so that a forest's even vote is decided alike at every hop.
     """
@@ -29,6 +31,8 @@ def decode_answers(output: np.ndarray, contract: dict) -> list[dict]:
     finite = np.isfinite(output)
     if not finite.all():
         raise NotFiniteError(np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist())
+    if "interval" in target:
+        return [dict(zip(VALUES, row)) for row in np.asarray(output, dtype=float).reshape(-1, len(VALUES)).tolist()]
     if not target["classes"]:
         return [{"value": value} for value in np.asarray(output, dtype=float).tolist()]
     probabilities = np.asarray(output, dtype=float).round(7)
@@ -51,7 +55,7 @@ def describe_differences(
 
     A label may differ only if its two best probabilities, or the positive one and the threshold, are that close.
     Values are compared relative to the expected value or, if that is smaller, to the median size of the expected ones:
-    a float32 is no more precise near zero.
+    a float32 is no more precise near zero. The ends of an interval are compared like their value, or relative to themselves.
     """
     if len(given) != len(expected):
         yield f"{len(given)} answers for {len(expected)} rows"
@@ -64,9 +68,17 @@ def describe_differences(
         elif target["classes"]:
             same = _is_same_label(ours, theirs, target, tolerance)
         else:
-            same = abs(ours["value"] - theirs["value"]) <= tolerance * max(size, abs(theirs["value"]))
+            same = _is_same_value(ours, theirs, size, tolerance)
         if not same:
             yield f"row {row}: {_show(ours)} instead of {_show(theirs)}"
+
+
+def _is_same_value(ours: dict, theirs: dict, size: float, tolerance: float) -> bool:
+    names = [name for name in VALUES if name in ours or name in theirs]
+    return all(name in ours and name in theirs for name in names) and all(
+        abs(ours[name] - theirs[name]) <= tolerance * max(size, abs(theirs["value"]), abs(theirs[name]))
+        for name in names
+    )
 
 
 def _is_same_label(ours: dict, theirs: dict, target: dict, tolerance: float) -> bool:
@@ -83,5 +95,6 @@ def _is_same_label(ours: dict, theirs: dict, target: dict, tolerance: float) -> 
 
 def _show(answer: dict) -> str:
     if "value" in answer:
-        return f"{answer['value']:.7g}"
+        ends = f" ({answer['low']:.7g} to {answer['high']:.7g})" if "low" in answer else ""
+        return f"{answer['value']:.7g}{ends}"
     return f"{class_key(answer['label'])} ({', '.join(f'{key} {p:.6f}' for key, p in answer['probabilities'].items())})"

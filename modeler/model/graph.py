@@ -52,9 +52,9 @@ class Graph:
         return inputs
 
     def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Probabilities of shape (rows, classes), or values of shape (rows,), in float32."""
-        output = self._session.run([self._output], inputs)[0]
-        return output if self.contract["target"]["classes"] else output.reshape(-1)
+        """Probabilities of shape (rows, classes), values (rows,), or value, low and high (rows, 3), in float32."""
+        output, target = self._session.run([self._output], inputs)[0], self.contract["target"]
+        return output if target["classes"] or "interval" in target else output.reshape(-1)
 
     def answer(self, rows: Sequence[Mapping]) -> list[dict]:
         """Answer raw rows, given as one mapping a row from column name to value."""

@@ -39,7 +39,8 @@ class Parameter:
         choices, limits = CHOICES.search(self.comment), RANGE.search(self.comment)
         limits = limits if is_number or choices else None
         words = choices[1].split(", ") if choices else []
-        is_allowed = any(_is_choice(str(value), word) for word in words) or (limits and _is_within(text, limits))
+        written = f"{value:g}" if self.type is float else str(value)
+        is_allowed = any(_is_choice(written, word) for word in words) or (limits and _is_within(text, limits))
         if (choices or limits) and not is_allowed:
             told = f"one of {', '.join(words)}" if words else ""
             told += (", or " if words and limits else "") + (f"from {limits[1]} to {limits[2]}" if limits else "")

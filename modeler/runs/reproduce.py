@@ -13,6 +13,7 @@ from modeler.data.dialect import CsvFormat
 from modeler.data.rare import settle_rare_classes
 from modeler.data.rows import hash_table, list_dealing, raw_records, split_rows
 from modeler.data.tables import Table, load_table
+from modeler.model.answers import VALUES
 from modeler.model.contract import class_key, read_contract, write_json
 from modeler.model.graph import Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, content_version
@@ -250,7 +251,12 @@ def _measure_distance(read_rows: Callable[[], list[dict]], then: Graph, now: Gra
     if then.contract["task"] != now.contract["task"]:
         return f"{len(pairs)}, answered by a {_say(then.contract['task'], now.contract['task'])}"
     if not then.contract["target"]["classes"]:
-        largest = max(abs(theirs["value"] - ours["value"]) for theirs, ours in pairs)
+        largest = max(
+            abs(theirs[name] - ours[name])
+            for theirs, ours in pairs
+            for name in VALUES
+            if name in theirs and name in ours
+        )
         return f"{len(pairs)}, their values at most {_round(largest)} apart"
     largest = max(
         abs(theirs["probabilities"].get(key, 0) - ours["probabilities"].get(key, 0))

@@ -108,6 +108,12 @@ def _describe_answers(target: dict, tag: str) -> dict:
         answer = {"label": {"enum": target["classes"], "description": about}, "probabilities": probabilities}
     else:
         answer = {"value": {"type": "number"}}
+    if "interval" in target:
+        share = f"{100 * target['interval']:g} % of the true values lie"
+        answer |= {
+            "low": {"type": "number", "description": f"{share} between it and high"},
+            "high": {"type": "number", "description": f"{share} between low and it"},
+        }
     warnings = {"type": "array", "items": TEXT, "description": "values unlike those of the training"}
     records = ("contract", "metrics", "provenance", "verdict")
     return {

@@ -1,7 +1,7 @@
 """A running service, asked over HTTP as its callers ask it."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import requests
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ class Label(TypedDict):
 
 class Value(TypedDict):
     value: float
+    low: NotRequired[float]
+    high: NotRequired[float]
 
 
 class Model(TypedDict):

@@ -14,11 +14,12 @@ from modeler.model.contract import used_features
 from modeler.model.graph import encode_columns, name_numbers
 from modeler.train.boosters import register_converters
 from modeler.train.curve import STEPS, draw_curve
+from modeler.train.interval import append_interval
 from modeler.train.own import OwnColumns
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
-RESTORED = {  # other types it may hold: ours holds a graph, which is no more than model.onnx does; skops restores part of others
-    OwnColumns.__module__: (OwnColumns.__name__,),
+RESTORED = {  # the other types it may hold: ours hold numbers and a graph; of other packages, the part that skops restores
+    "modeler.train": ("own.OwnColumns", "regressor.IntervalRegressor"),
     "lightgbm": ("basic.Booster", "sklearn.LGBMClassifier", "sklearn.LGBMRegressor"),
     "xgboost": ("core.Booster", "sklearn.XGBClassifier", "sklearn.XGBRegressor"),
     "catboost": ("core.CatBoostClassifier", "core.CatBoostRegressor"),
@@ -41,12 +42,14 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """Convert a scikit-learn Pipeline, fitted on `X`, into the bytes of an ONNX graph with the inputs of `encode_columns`.
 
     Its first step may be OwnColumns. Its ColumnTransformer may select columns by name; its last step may be a
-    TransformedTargetRegressor with `np.log` and `np.exp`. A ModelerError names the steps of a Pipeline without a converter.
+    TransformedTargetRegressor with `np.log` and `np.exp`. It may stand within an IntervalRegressor. A ModelerError names the
+    steps of a Pipeline without a converter.
     """
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from sklearn.base import is_classifier
 
+    interval, pipeline = (pipeline, pipeline.regressor_) if hasattr(pipeline, "radii") else (None, pipeline)
     own = pipeline[0] if isinstance(pipeline[0], OwnColumns) else None
     if own:
         pipeline, X = pipeline[1:], own.transform(X[:1])
@@ -78,7 +81,9 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
             f"this Pipeline ({steps}) cannot be converted to ONNX: {next(iter(str(error).splitlines()), type(error).__name__)}; "
             "take a step that skl2onnx supports, or one of the estimators the parameter `estimator` offers"
         ) from None
-    if is_log:
+    if interval is not None:
+        append_interval(graph.graph, interval.knots, interval.radii, interval.logarithmic)
+    elif is_log:
         _append_exponential(graph.graph)
     if own:
         graph = own.prepend(graph)
@@ -123,6 +128,6 @@ def load_estimator(path: Path):
 
 def answer_with_estimator(estimator, frame, contract: dict) -> list[dict]:
     """Answer raw rows with the scikit-learn Pipeline."""
-    X = encode_table(frame, contract)
-    output = estimator.predict_proba(X) if contract["target"]["classes"] else estimator.predict(X)
-    return decode_answers(output, contract)
+    X, target = encode_table(frame, contract), contract["target"]
+    ask = estimator.predict_proba if target["classes"] else estimator.predict
+    return decode_answers(estimator.predict_interval(X) if "interval" in target else ask(X), contract)

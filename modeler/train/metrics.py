@@ -7,6 +7,7 @@ import numpy as np
 
 from modeler import ModelerError
 from modeler.model.contract import class_key
+from modeler.train.interval import score_intervals
 
 RESAMPLES = 1000  # of the bootstrap
 BLOCK = 200_000  # weights drawn at a time: they fit into the processor's cache
@@ -33,8 +34,9 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
     """Score the answers of `decode_answers` by the definitions of sklearn.metrics; `truth` has the class or value per row.
 
     Classes: accuracy, balanced_accuracy, roc_auc and average_precision (several classes: macro one-vs-rest; two: the positive
-    one), f1_macro, log_loss, and recall:CLASS and precision:CLASS of every class. Values: r2, mae and rmse. None for an
-    undefined metric, such as roc_auc if `truth` lacks a class.
+    one), f1_macro, log_loss, and recall:CLASS and precision:CLASS of every class. Values: r2, mae and rmse, and of intervals
+    coverage, the share that holds the truth, and interval_width, their median. None for an undefined metric, such as roc_auc
+    if `truth` lacks a class.
     """
     from sklearn import metrics
 
@@ -44,6 +46,7 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
             "r2": float(metrics.r2_score(truth, values)) if len(truth) > 1 else None,
             "mae": float(metrics.mean_absolute_error(truth, values)),
             "rmse": float(metrics.root_mean_squared_error(truth, values)),
+            **(score_intervals(answers, truth) if "interval" in target else {}),
         }
     keys = [class_key(label) for label in target["classes"]]
     truth, labels = [class_key(label) for label in truth], [class_key(answer["label"]) for answer in answers]
