@@ -312,7 +312,7 @@ def test_notebooks_split_and_validate_in_time_and_the_gate_holds_them_to_it(tmp_
     assert read_json(run / "contract.json")["split"] == describe_split(table, 0.2, by, "day")
     assert read_json(run / "metrics.json")["cv"]["folds"] == 5
     times = order_rows(table.frame, by, "day")[~names["heldout"]].to_numpy()
-    tested = np.concatenate(names["tested"])
+    tested = names["tested"]
     assert len(names["guessed"]) == len(names["is_positive"]) == len(tested) < len(times)
     assert times[tested].min() > np.sort(times)[len(times) // 7]
     assert judge(run, table, split_by=by).passed

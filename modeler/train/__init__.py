@@ -1,7 +1,7 @@
 """What train.ipynb and the gate do with estimators: encode input, compare, convert to a graph, score answers."""
 
 from modeler.train.boosters import list_boosters, make_booster
-from modeler.train.calibrate import fit_calibrated, guess_calibrated
+from modeler.train.calibrate import fit_calibrated, guess_rows
 from modeler.train.choices import balance_classes, check_class_weight, check_transform, takes_weights
 from modeler.train.compare import average_pipelines, choose_estimator, describe_comparison
 from modeler.train.estimator import answer_with_estimator, convert_pipeline, encode_table
@@ -25,7 +25,7 @@ __all__ = [
     "describe_comparison",
     "encode_table",
     "fit_calibrated",
-    "guess_calibrated",
+    "guess_rows",
     "list_boosters",
     "list_thresholds",
     "make_booster",

@@ -30,14 +30,25 @@ def fit_calibrated(pipeline, method: str, X, y: np.ndarray, cv, groups=None):
     return calibrated
 
 
-def guess_calibrated(pipeline, method: str, X, y: np.ndarray, cv, groups=None) -> np.ndarray:
-    """The probabilities, shape (rows, classes), that models calibrated on the other folds of `cv` give to each row.
+def guess_rows(pipeline, X, y: np.ndarray, cv, groups=None, calibrate: str = "none", within=None):
+    """Answers to the rows that the folds of `cv` test, each by a model fitted on the rows that its fold trains on.
 
-    A row that stands in no fold has NaN.
+    Returns probabilities of shape (rows, classes) or values of shape (rows,), and the positions of the rows, in order. Folds
+    in time do not test every row, which scikit-learn's cross_val_predict asks for. With `calibrate` each model is calibrated
+    as by `fit_calibrated`, by the folds `within`.
     """
-    guessed = np.full((len(X), len(np.unique(y))), np.nan)
-    for train, test in cv.split(X, y, groups):
-        within = None if groups is None else groups.iloc[train]
-        fitted = fit_calibrated(pipeline, method, X.iloc[train], y[train], cv, within)
-        guessed[test] = fitted.predict_proba(X.iloc[test])
-    return guessed
+    from sklearn.base import clone, is_classifier
+    from sklearn.model_selection import check_cv
+
+    answers, tested = [], []
+    for train, test in check_cv(cv).split(X, y, groups):
+        if calibrate != "none":
+            alike = None if groups is None else groups.iloc[train]
+            fitted = fit_calibrated(pipeline, calibrate, X.iloc[train], y[train], within, alike)
+        else:
+            fitted = clone(pipeline).fit(X.iloc[train], y[train])
+        ask = fitted.predict_proba if is_classifier(fitted) else fitted.predict
+        answers.append(ask(X.iloc[test]))
+        tested.append(test)
+    order = np.argsort(np.concatenate(tested))
+    return np.concatenate(answers)[order], np.concatenate(tested)[order]

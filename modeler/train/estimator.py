@@ -46,26 +46,15 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     steps of a Pipeline without a converter.
     """
     from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
     from sklearn.base import is_classifier
 
     interval, pipeline = (pipeline, pipeline.regressor_) if hasattr(pipeline, "radii") else (None, pipeline)
     own = pipeline[0] if isinstance(pipeline[0], OwnColumns) else None
     if own:
         pipeline, X = pipeline[1:], own.transform(X[:1])
-    is_number = [dtype == np.float32 for dtype in X.dtypes]
-    counts = {"numbers": sum(is_number), "categories": len(is_number) - sum(is_number)}
-    kinds = {"numbers": FloatTensorType, "categories": StringTensorType}
-    positional, positions = copy.deepcopy(pipeline), {name: position for position, name in enumerate(X.columns)}
-    for step in positional.named_steps.values():
-        if hasattr(step, "transformers_"):  # names with spaces do not survive conversion; positions do
-            step.transformers_ = [
-                (name, part, [positions.get(one, one) for one in columns] if isinstance(columns, list) else columns)
-                for name, part, columns in step.transformers_
-            ]
+    positional, inputs = _select_by_position(pipeline, X)
     round_thresholds(positional)
     interpolate_isotonic(draw_curve, STEPS)
-    inputs = [(name, kinds[name]([None, count])) for name, count in counts.items() if count]
     is_log = getattr(positional[-1], "inverse_func", None) is np.exp
     if is_log:
         positional.steps[-1] = ("model", positional[-1].regressor_)
@@ -87,12 +76,33 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
         _append_exponential(graph.graph)
     if own:
         graph = own.prepend(graph)
-    read = {name for node in graph.graph.node for name in node.input}
-    unread = [constant for constant in graph.graph.initializer if constant.name not in read]
-    for constant in unread:  # a vote leaves some, and ONNX Runtime would warn of them whenever it loads the graph
-        graph.graph.initializer.remove(constant)
+    _remove_unread(graph.graph)
     graph.opset_import.sort(key=lambda opset: opset.domain)  # their order follows PYTHONHASHSEED otherwise
     return graph.SerializeToString(deterministic=True)
+
+
+def _select_by_position(pipeline, X: pd.DataFrame) -> tuple:
+    """A copy of a Pipeline that selects the columns of `X` by position, as names with spaces do not survive conversion; and
+    the types of its inputs."""
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    positional, positions = copy.deepcopy(pipeline), {name: position for position, name in enumerate(X.columns)}
+    for step in positional.named_steps.values():
+        if hasattr(step, "transformers_"):
+            step.transformers_ = [
+                (name, part, [positions.get(one, one) for one in columns] if isinstance(columns, list) else columns)
+                for name, part, columns in step.transformers_
+            ]
+    count = int((X.dtypes == np.float32).sum())
+    inputs = [("numbers", FloatTensorType, count), ("categories", StringTensorType, X.shape[1] - count)]
+    return positional, [(name, kind([None, width])) for name, kind, width in inputs if width]
+
+
+def _remove_unread(graph) -> None:
+    """Remove the constants that no node reads: a vote leaves some, and ONNX Runtime would warn of them at each load."""
+    read = {name for node in graph.node for name in node.input}
+    for constant in [constant for constant in graph.initializer if constant.name not in read]:
+        graph.initializer.remove(constant)
 
 
 def _append_exponential(graph) -> None:
