@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import skops.io
@@ -297,6 +298,7 @@ def test_graph_takes_the_datas_columns_and_answers_like_the_estimator(tmp_path, 
     expected, graph = getattr(pipeline, answer)(X), convert_pipeline(pipeline, X)
     answered = answer_graph(graph, X).reshape(expected.shape)
     assert answered == pytest.approx(expected, rel=SAME_ANSWER, abs=SAME_ANSWER)
+    assert sorted(entry.domain for entry in onnx.load_from_string(graph).opset_import) == ["", "ai.onnx.ml"]
     alone = np.concatenate([answer_graph(graph, X[place : place + 1]) for place in range(40)])
     assert alone.reshape(expected[:40].shape) == pytest.approx(expected[:40], rel=SAME_ANSWER, abs=SAME_ANSWER)
     skops.io.dump(pipeline, tmp_path / "model.skops")

@@ -1,6 +1,5 @@
 """From a person's functions of columns to a step of the Pipeline, with a sentence about each that cannot become one."""
 
-import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -91,8 +90,7 @@ def _check_names(own_columns, X: pd.DataFrame, contract: dict) -> None:
 
 
 def _call(name: str, function: Callable, columns: _Columns):
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with np.errstate(all="ignore"):
         try:
             return function(columns)
         except ModelerError:
