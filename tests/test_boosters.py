@@ -279,8 +279,9 @@ def test_balanced_classes_raise_the_probability_of_the_rare_one(tmp_path, monkey
     rare = frame.assign(y=np.where(frame["y"] > frame["y"].quantile(0.85), "rare", "usual"))
     monkeypatch.setitem(TABLES, "rare", (lambda: rare, "y"))
     means = [
-        train(tmp_path, monkeypatch, name, "rare", class_weight=weight)["output"][:, 0].mean()
+        np.mean([answer["probabilities"]["rare"] for answer in names["expected"]])
         for weight in ("none", "balanced")
+        for names in [train(tmp_path, monkeypatch, name, "rare", class_weight=weight)]
     ]
     assert means[1] > means[0] + 0.02
 

@@ -346,7 +346,7 @@ def test_too_few_rows_for_a_level_and_bounds_without_an_interval_are_said_before
 
 
 def make_options(**given) -> SimpleNamespace:
-    plain = {"data": "breast_cancer", "target": None, "name": None, "split_by": None, "param": [], "floors": []}
+    plain = {"data": "breast_cancer", "target": None, "name": None, "split_by": None, "split_time": None, "param": [], "floors": []}
     return SimpleNamespace(**(plain | {"ceilings": [], "containerize": False} | given))
 
 

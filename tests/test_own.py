@@ -262,12 +262,14 @@ def test_column_that_needs_other_rows_is_refused_with_row_and_values(function):
 OWN = {"ratio": lambda c: c["debt"] / c["income"], "log": lambda c: np.log(c["debt"]), "high": lambda c: c["debt"] > 90}
 
 
+ENCODE = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+
+
 def build_pipeline(X, model, numbers="filled", own_columns=OWN) -> Pipeline:
     own, _ = trace_columns(own_columns, X, CONTRACT)
     part = SimpleImputer() if numbers == "filled" else make_pipeline(SimpleImputer(), StandardScaler())
-    encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     names = [*X.select_dtypes("float32"), *own_columns]
-    columns = ColumnTransformer([("numbers", part, names), ("categories", encode, ["town"])])
+    columns = ColumnTransformer([("numbers", part, names), ("categories", ENCODE, ["town"])])
     return Pipeline([*own, ("columns", columns), ("model", model)])
 
 
@@ -362,7 +364,7 @@ def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch
     assert names["contract"]["own_columns"] == ["a", "b"] and names["pipeline"]["own"].columns == ["a", "b"]
     assert names["numbers"] == ["size (cm)", "size (CM)", "odd", "class", "a", "b"]
     X, frame = names["X_test"], names["table"].frame[names["heldout"]]
-    assert len(names["candidates"]) == 7
+    assert len(names["candidates"]) == 10
     for candidate in names["candidates"].values():
         candidate.fit(names["X_train"], names["y_train"])
         graph = Graph(convert_pipeline(candidate, X), names["contract"])
@@ -389,7 +391,7 @@ def test_own_column_of_readme_is_proven_and_served(project, tmp_path):
     run, contract = Path(result["run"]), read_contract(Path(result["run"]) / "contract.json")
     assert contract["own_columns"] == ["area per radius"]
     frame = load_table("breast_cancer").frame
-    rows = frame[split_rows(frame, contract["holdout"]["share"])]
+    rows = frame[split_rows(frame, contract["split"]["share"])]
     estimator, records = load_estimator(run / "model.skops"), raw_records(rows.drop(columns="diagnosis"))
     assert estimator["own"].columns == ["area per radius"]
     with Serving(project, tmp_path / "log") as serving:

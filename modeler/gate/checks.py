@@ -9,7 +9,7 @@ from modeler.data.derive import THRESHOLD, derive_contract
 from modeler.data.rows import list_dealing
 from modeler.gate.candidate import Candidate
 from modeler.model.answers import SAME_ANSWER, describe_differences
-from modeler.model.contract import class_key
+from modeler.model.contract import class_key, read_split
 from modeler.model.golden import replay_golden
 from modeler.model.graph import Graph
 from modeler.train.interval import least_coverage, score_intervals
@@ -123,7 +123,7 @@ def check_interval(candidate: Candidate) -> list[Check]:
     contract, frame, heldout = candidate.contract, candidate.table.frame, candidate.heldout
     if "interval" not in contract["target"]:
         return []
-    level, by = contract["target"]["interval"], contract["holdout"]["split_by"]
+    level, by = contract["target"]["interval"], read_split(contract)["by"]
     trained, held = (frame[rows][by].nunique() if by else rows.sum() for rows in (~heldout, heldout))
     coverage = score_intervals(candidate.answers, candidate.truth)["coverage"]
     least = least_coverage(level, int(trained), int(held))

@@ -59,7 +59,10 @@ def average_pipelines(pipelines: dict):
 
 
 def _list_codings(pipelines) -> dict:
-    """The ways to encode categories, each with the positions that its columns have if all of them stand side by side."""
+    """The ways to encode categories, each with the positions that its columns have if all of them stand side by side.
+
+    One way is one encoder, shared by its Pipelines; one-hot encoders name their categories.
+    """
     codings, start = {}, 0
     for pipeline in pipelines:
         _, coding, texts = pipeline["columns"].transformers[1]
