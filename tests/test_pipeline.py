@@ -154,6 +154,8 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["--cell-timeout", "²"], 2, "must be a whole number of seconds from 1 to 9999999, got: ²"),
         (["--split-by", ""], 2, "argument --split-by: must not be empty"),
         (["--split-by", "diagnosis"], 2, "--split-by diagnosis: this is the target"),
+        (["-p", "split_time=x"], 2, "split_time is set by --split-time"),
+        (["--split-time", "diagnosis"], 2, "--split-time diagnosis: this is the target; name a column such as a date"),
         (["-p", "seed=4294967296"], 2, "seed must be from 0 to 4294967295, got: 4294967296"),
         (["--min", "accuracy=0.9", "--min", "accuracy=0.1"], 2, "--min accuracy=0.1: accuracy is given twice"),
         (["--data", "rare.csv", "--target", "y"], 1, "class 'c' of 'y' has 1 rows to train on and 0 held out"),
@@ -172,6 +174,7 @@ def test_verify_of_an_unknown_model_says_what_to_do(project):
         (["--data", "damaged.parquet", "--target", "y"], 1, "damaged.parquet cannot be read as Parquet: "),
         (["--target", "diagnose"], 1, "target 'diagnose' is not a column of breast_cancer (did you mean 'diagnosis'?)"),
         (["--split-by", "patient"], 1, "--split-by 'patient' is not a column"),
+        (["--split-time", "mean radus"], 1, "--split-time 'mean radus' is not a column (did you mean 'mean radius'?)"),
     ],
 )
 def test_mistake_is_answered_with_one_sentence_before_a_run_is_made(project, options, status, sentence):

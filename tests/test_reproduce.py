@@ -14,10 +14,11 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
 from modeler import ModelerError
+from modeler.commands.retrain import WRITES
 from modeler.data.derive import derive_contract
 from modeler.data.rows import split_rows
 from modeler.data.tables import Table, load_table
-from modeler.model.contract import write_json
+from modeler.model.contract import read_json, write_json
 from modeler.model.stored import StoredModel, content_version
 from modeler.runs.reproduce import (
     Recipe,
@@ -26,6 +27,7 @@ from modeler.runs.reproduce import (
     compare_origins,
     find_first_output,
     read_recipe,
+    train_again,
 )
 from modeler.train.estimator import convert_pipeline, encode_table
 
@@ -83,6 +85,35 @@ def test_same_hash_from_another_folder_while_notebook_and_package_moved_on(store
     (run,) = project.runs
     assert told["run"] == f"runs/{run.name}" and content_version(run) == model.version
     assert list_files(project.store) == before
+
+
+@pytest.mark.slow
+def test_model_of_before_is_trained_again_with_the_contract_that_its_notebook_knows(stored, tmp_path):
+    """`holdout` stood in the contract where `split` stands now, and eda.ipynb had no parameter `split_time`."""
+    folder, run = stored[1].path, tmp_path / "run"
+
+    def write_holdout(contract):
+        split = contract.pop("split")
+        contract["holdout"] = {"share": split["share"], "split_by": split["by"]}
+
+    def read_holdout(notebook):
+        for cell in notebook["cells"]:
+            source = "".join(cell["source"]).replace("rare_classes, holdout, split_by, split_time)", "rare_classes, holdout, split_by)")
+            source = source.replace("split_time: str", "other: str").replace("    split_time=split_time,\n", "")
+            source = source.replace("split_by, split_time)", "split_by)").replace("note_time(table, heldout, split_by)", "[]")
+            as_before = "{'by': (was := contract['holdout'])['split_by'], 'share': was['share'], 'time': None}"
+            cell["source"] = source.replace("read_split(contract)", as_before)
+
+    contract = read_json(folder / "contract.json")
+    write_holdout(contract)
+    write_json(folder / "contract.json", contract)
+    for name in ("eda.ipynb", "train.ipynb"):
+        edit_json(folder / name, read_holdout)
+    edit_json(folder / "provenance.json", lambda then: then["parameters"]["eda.ipynb"].pop("split_time"))
+    model = StoredModel(f"breast_cancer:{content_version(folder)}", folder)
+    run.mkdir()
+    train_again(read_recipe(model, tmp_path), run, WRITES, lambda *_: None)
+    assert compare_models(model, run) == {} and "split" not in read_json(run / "contract.json")
 
 
 @pytest.mark.slow
