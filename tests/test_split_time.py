@@ -325,11 +325,11 @@ def test_notebooks_split_and_validate_in_time_and_the_gate_holds_them_to_it(tmp_
     assert "'boundary': '2024-03-01'" in judge(run, table, split_by=by).reasons[0]
 
 
-def test_folds_are_random_where_times_are_too_few(tmp_path, monkeypatch, capsys):
+def test_folds_are_random_where_fewer_than_two_follow_time(tmp_path, monkeypatch, capsys):
     frame = make_orders(200)
     frame["day"] = np.where(frame["day"] > "2024-02-10", 2025, 2024)
     _, _, names = train(tmp_path / "run", monkeypatch, frame)
-    assert "folds in time: too few times for any, so they are drawn at random" in capsys.readouterr().out
+    assert "folds in time: fewer than two, so they are drawn at random" in capsys.readouterr().out
     assert len(names["guessed"]) == (~names["heldout"]).sum()
 
 
