@@ -190,7 +190,7 @@ def test_boundary_and_rows_without_a_time_are_told():
     table, heldout = Table("orders", frame, "y"), split_rows(frame, 0.2, "", "day")
     held, missing = note_time(table, heldout, "", "day")
     boundary = describe_split(table, 0.2, "", "day")["boundary"]
-    assert held == f"the rows at or after {boundary} by 'day' held out, {heldout.sum()} of 400 rows"
+    assert held == f"the rows at or after {boundary} by 'day' are held out, {heldout.sum()} of 400 rows"
     assert missing == "12 rows have no 'day' and cannot be placed; they are trained on"
     assert not heldout[:12].any()
     grouped = note_time(table, split_rows(frame, 0.2, "customer", "day"), "customer", "day")
@@ -390,7 +390,7 @@ def test_retrain_on_data_that_grew_compares_on_the_latest_rows(project):
     make_orders(400).to_parquet(file)
     first = project.retrain(*options)
     assert first.returncode == 0, first.stderr
-    assert "the rows at or after 2024-03-21 by 'day' held out, 80 of 400 rows" in first.stderr
+    assert "the rows at or after 2024-03-21 by 'day' are held out, 80 of 400 rows" in first.stderr
     grown = [make_orders(400), make_orders(600, seed=1).query("day > '2024-04-09'")]
     pd.concat(grown, ignore_index=True).to_parquet(file)
     second = project.retrain(*options)

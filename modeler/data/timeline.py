@@ -31,13 +31,14 @@ def split_by_time(frame: pd.DataFrame, holdout: float, split_by: str | None, spl
 def find_boundary(frame: pd.DataFrame, holdout: float, split_by: str | None, split_time: str):
     """The time at or after which the share of the rows is nearest to `holdout`; of two as near, the later one.
 
-    Rows of one time stand on one side, and so do rows of one group: it is held out if its latest row is. A ModelerError:
-    more than half of the rows lack a time, or no boundary would leave rows to train on.
+    Rows of one time stand on one side, and so do rows of one group: it is held out if its latest row is. A
+    ModelerError: more than half of the rows lack a time, or no boundary would leave rows to train on.
     """
     placed, times = order_rows(frame, split_by, split_time), frame[split_time]
     if 2 * (missing := int(times.isna().sum())) > len(frame):
         raise ModelerError(
-            f"--split-time {split_time!r} is missing in {missing} of {len(frame)} rows; name another column, or fill it in"
+            f"--split-time {split_time!r} is missing in {missing} of {len(frame)} rows; name another column, "
+            "or fill it in"
         )
     held = placed.value_counts().sort_index(ascending=False).cumsum()
     if len(held) > 1:
@@ -61,7 +62,7 @@ def find_later(frame: pd.DataFrame, split_time: str, boundary: str) -> np.ndarra
 
 
 def write_boundary(boundary) -> str:
-    """A date in ISO 8601, in UTC where it has a time of day, such as 2026-03-01 or 2026-03-01T14:30:00Z; or a number."""
+    """A date in ISO 8601, such as 2026-03-01, with a time of day in UTC, such as 2026-03-01T14:30:00Z; or a number."""
     if isinstance(boundary, pd.Timestamp):
         day, _, clock = boundary.isoformat().partition("T")
         return day if clock == "00:00:00" else f"{day}T{clock}Z"
@@ -85,8 +86,8 @@ def note_time(table: Table, heldout: np.ndarray, split_by: str | None, split_tim
     if not split_time:
         return _recommend(frame)
     boundary = write_boundary(order_rows(frame, split_by, split_time)[heldout].min())
-    what = f"each {split_by!r} with a row" if split_by else "the rows"
-    notes = [f"{what} at or after {boundary} by {split_time!r} held out, {heldout.sum()} of {len(frame)} rows"]
+    since, held = f"at or after {boundary} by {split_time!r}", f"held out, {heldout.sum()} of {len(frame)} rows"
+    notes = [f"each {split_by!r} with a row {since} is {held}" if split_by else f"the rows {since} are {held}"]
     if missing := int(frame[split_time].isna().sum()):
         unless = f", unless their {split_by!r} is held out" if split_by else ""
         notes.append(f"{missing} rows have no {split_time!r} and cannot be placed; they are trained on{unless}")
@@ -110,8 +111,8 @@ def _read_times(frame: pd.DataFrame, split_time: str) -> pd.Series:
         is_boolean = feature_type(times) == "boolean"
         way = "" if is_boolean else f'; -p columns="{split_time}=date:%d/%m/%Y" reads texts as dates'
         raise ModelerError(
-            f"--split-time {split_time!r} holds {'booleans' if is_boolean else 'texts'}, and it must hold dates, or numbers "
-            f"that grow with time, such as a year{way}"
+            f"--split-time {split_time!r} holds {'booleans' if is_boolean else 'texts'}, and it must hold dates, "
+            f"or numbers that grow with time, such as a year{way}"
         )
     return times.dt.tz_convert(None) if getattr(times.dtype, "tz", None) else times
 
@@ -122,6 +123,7 @@ def _recommend(frame: pd.DataFrame) -> list[str]:
     if not usable:
         return []
     return [
-        f"{list_names(usable)} {'is a date' if len(usable) == 1 else 'are dates'}: if the model shall answer rows later than "
-        f"these, --split-time {usable[0]!r} holds out the latest ones instead of a random share, which is the fairer test"
+        f"{list_names(usable)} {'is a date' if len(usable) == 1 else 'are dates'}: if the model shall answer rows later "
+        f"than these, --split-time {usable[0]!r} holds out the latest ones instead of a random share, "
+        "which is the fairer test"
     ]

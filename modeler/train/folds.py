@@ -9,12 +9,12 @@ FOLDS, FEWEST = 5, 2  # folds at most; folds, and rows to test, at least
 
 
 def deal_folds(times: pd.Series, labels: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Up to five folds that follow time, each as the positions of its rows to train on and to test; none if only one is possible.
+    """Up to five folds that follow time, each as the positions of the rows to train on and to test; none or two at least.
 
-    Each fold tests a span of time and trains on what lies before. The spans begin where those of scikit-learn's TimeSeriesSplit
-    do, but rows of one time stay together, and so do groups, as `times` are those of `order_rows`. Rows without a time are
-    trained on and never tested. A fold is left out if it has fewer than `TRAINED` rows of a class of `labels` to train on, or
-    none to test.
+    Each fold tests a span of time and trains on what lies before. The spans begin where those of scikit-learn's
+    TimeSeriesSplit do, but rows of one time stay together, and so do groups, as `times` are those of `order_rows`.
+    Rows without a time are trained on and never tested. A fold is left out if it has fewer than `TRAINED` rows of a
+    class of `labels` to train on, or none to test.
     """
     from sklearn.model_selection import TimeSeriesSplit  # late: scikit-learn takes a second to import
 
