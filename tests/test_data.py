@@ -166,3 +166,10 @@ def test_rows_without_a_target_are_left_out_counted_and_told(tmp_path, values, k
     assert (contract["rows"], contract["rows_without_target"]) == (4, 2)
     whole = Table("whole", table.frame, "y")
     assert "rows_without_target" not in derive_contract(whole, table.frame, 0, 0.2)
+
+
+def test_repeated_index_of_a_parquet_file_is_none_of_the_data(tmp_path):
+    """As pd.concat leaves it without ignore_index."""
+    frame = pd.DataFrame({"x": [1.5, 2, 3], "y": ["a", "b", "a"]}, index=[0, 0, 1])
+    frame.to_parquet(tmp_path / "table.parquet")
+    assert list(load_table(str(tmp_path / "table.parquet"), "y").frame.index) == [0, 1, 2]

@@ -89,13 +89,14 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
     if decimal == "comma":
         notes.append("decimal comma")
     columns = {name: _convert_local(raw[name], column, decimal) for name, column in columns.items()}
+    local = {name: amounts[name].formats[decimal] for name in amounts if not is_text(columns[name])}
     if notes := notes + assumed:
         notes = [f"read with {', '.join(notes)}"]
     numbers, formats, said = convert_texts(columns, amounts, decimal, types, target)
     settled, dates, more = _settle_columns(columns | numbers, raw.__getitem__, types, amounts)
     columns |= numbers | settled
     frame = pa.table(list(columns.values()), names=list(columns)).to_pandas()
-    return Content(frame, notes + left_out + said + more, formats | dates, types)
+    return Content(frame, notes + left_out + said + more, local | formats | dates, types)
 
 
 def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
@@ -119,7 +120,7 @@ def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
             )
         if pa.types.is_decimal(part.type):
             table = table.set_column(position, part.name, table[position].cast(pa.float64()))
-    frame = table.to_pandas(date_as_object=False)
+    frame = table.to_pandas(date_as_object=False).reset_index(drop=True)
     return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table, path, target)
 
 
