@@ -191,11 +191,11 @@ def test_boundary_and_rows_without_a_time_are_told():
     held, missing = note_time(table, heldout, "", "day")
     boundary = describe_split(table, 0.2, "", "day")["boundary"]
     assert held == f"the rows at or after {boundary} by 'day' are held out, {heldout.sum()} of 400 rows"
-    assert missing == "12 rows have no 'day' and cannot be placed; they are trained on"
+    assert missing == "12 rows have no 'day' and cannot be placed; such rows are trained on"
     assert not heldout[:12].any()
     grouped = note_time(table, split_rows(frame, 0.2, "customer", "day"), "customer", "day")
     assert grouped[0].startswith("each 'customer' with a row at or after 2024-03-")
-    assert grouped[1].endswith("; they are trained on, unless their 'customer' is held out")
+    assert grouped[1].endswith("; such rows are trained on, unless their 'customer' is held out")
 
 
 def test_date_calls_for_a_split_by_time():

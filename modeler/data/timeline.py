@@ -90,7 +90,8 @@ def note_time(table: Table, heldout: np.ndarray, split_by: str | None, split_tim
     notes = [f"each {split_by!r} with a row {since} is {held}" if split_by else f"the rows {since} are {held}"]
     if missing := int(frame[split_time].isna().sum()):
         unless = f", unless their {split_by!r} is held out" if split_by else ""
-        notes.append(f"{missing} rows have no {split_time!r} and cannot be placed; they are trained on{unless}")
+        told = "1 row has" if missing == 1 else f"{missing} rows have"
+        notes.append(f"{told} no {split_time!r} and cannot be placed; such rows are trained on{unless}")
     return notes
 
 
