@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from modeler import ModelerError
 from modeler.data.association import measure_associations
@@ -20,7 +21,7 @@ from modeler.data.tables import load_table
 from modeler.gate.callers import list_breaking_changes
 from modeler.model.dates import count_column, count_value, name_parts, read_date
 from modeler.model.graph import encode_columns, name_numbers
-from modeler.service.body import BodyReader, RequestError
+from modeler.service.body import BodyReader, RequestError, create_row_model
 from modeler.service.openapi import make_example
 from modeler.train.estimator import encode_table
 
@@ -290,6 +291,13 @@ def contract(tmp_path_factory):
 )
 def test_text_that_is_no_date_is_a_fault_with_what_is_wrong(contract, field, value, message):
     assert message in find_fault(contract, **{field: value})
+
+
+def test_openapi_says_which_texts_are_dates(contract):
+    properties = TypeAdapter(create_row_model(contract)).json_schema()["properties"]
+    assert [properties[name].get("format") for name in ("day", "at", "x")] == ["date", "date-time", None]
+    assert "such as 2024-01-01T08:30:00Z or 01.01.2024 08:30" in properties["at"]["description"]
+    assert properties["day"]["examples"] == ["2024-01-01"]
 
 
 def test_request_may_have_the_format_of_the_file_zones_and_midnight(contract):
