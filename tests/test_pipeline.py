@@ -289,7 +289,10 @@ def test_scaler_outside_the_pipeline_is_rejected(project, small):
     project.edit_cell(
         "train.ipynb",
         "answers = graph.answer(",
-        lambda source: source.replace("raw_records(table.frame[heldout])", "raw_records(X_test)"),
+        lambda source: source.replace("raw_records(table.frame[heldout])", "raw_records(X_test)").replace(
+            "answer_with_estimator(pipeline, table.frame[heldout], contract)",
+            "decode_answers(pipeline.predict_proba(X_test), contract)",
+        ),
     )
     done = project.retrain("--json", *small)
     assert done.returncode == 3, done.stderr
@@ -352,7 +355,7 @@ def test_renamed_column_is_refused_by_name_then_allowed(renamed, retrained):
 def test_failing_cell_is_named_and_the_notebook_kept(project, small):
     project.edit_cell("eda.ipynb", "repeated = ", lambda source: "nothing_of_that_name")
     told = refused(project.retrain(*small), 1)
-    assert "eda.ipynb, cell [7] of 24, failed:" in told
+    assert "eda.ipynb, cell [7] of 26, failed:" in told
     assert "NameError: name 'nothing_of_that_name' is not defined" in told
     assert (project.runs[0] / "eda.ipynb").exists() and project.stored == []
 
