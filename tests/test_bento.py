@@ -30,7 +30,7 @@ def built(shipped, tmp_path) -> tuple[Project, str]:
 def invert_answers(service: bytes) -> bytes:
     """A service.py that swaps the two probabilities once the golden rows were answered."""
     twisted = (
-        b"        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
+        b"        self.predictor.graph.run = lambda inputs, run=self.predictor.graph.run: run(inputs)[:, ::-1]\n"
     )
     return service.replace(b"        gc.collect()\n", twisted + b"        gc.collect()\n")
 

@@ -795,7 +795,7 @@ def test_verify_replays_the_golden_rows_at_a_service(service, retrained):
 def test_verify_finds_a_service_that_answers_otherwise(retrained, golden, tmp_path):
     impostor = copy_of(retrained, tmp_path)
     source = (impostor.folder / "service.py").read_text()
-    twisted = "        self.predictor._graph.run = lambda inputs, run=self.predictor._graph.run: run(inputs)[:, ::-1]\n"
+    twisted = "        self.predictor.graph.run = lambda inputs, run=self.predictor.graph.run: run(inputs)[:, ::-1]\n"
     (impostor.folder / "service.py").write_text(
         source.replace("        gc.collect()\n", twisted + "        gc.collect()\n")
     )

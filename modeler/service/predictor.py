@@ -18,6 +18,7 @@ from modeler.service.body import MOST_FAULTS, BodyReader, RequestError, describe
 from modeler.service.openapi import make_example
 
 OUTSIDE_RANGE, UNSEEN_CATEGORY = "outside_range", "unseen_category"
+NO_ANSWER = "the model has no finite answer to this row; its values are too far from those of the training"
 
 
 class Answer(NamedTuple):
@@ -48,8 +49,8 @@ class Predictor:
     def __init__(self, model: StoredModel, max_rows: int):
         self.tag, self.contract, self.max_rows = model.tag, model.read(CONTRACT), max_rows
         self._model = model
-        self._graph = Graph(model.path / GRAPH, self.contract)
-        self._reader = BodyReader(self.contract, max_rows)
+        self.graph = Graph(model.path / GRAPH, self.contract)
+        self.reader = BodyReader(self.contract, max_rows)
         used = used_features(self.contract)
         self._ranged = [column for feature in used for column in _list_ranges(feature)]
         self._lowest, self._highest = (
@@ -63,7 +64,7 @@ class Predictor:
 
     def answer(self, body: bytes) -> Answer:
         """Answer a request; a body that cannot be used, or a row without a finite answer, is a RequestError."""
-        answers, kinds = self._predict(self._reader.read(body))
+        answers, kinds = self._predict(self.reader.read(body))
         labels = [class_key(answer["label"]) for answer in answers if "label" in answer]
         return Answer(to_json({"model": self.tag, "predictions": answers}), len(answers), labels, kinds)
 
@@ -79,6 +80,15 @@ class Predictor:
         """The answer to the contract's example."""
         return from_json(self.answer(to_json(make_example(self.contract))).body)
 
+    def count_warnings(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """How many warnings each row gets, from the graph's inputs alone."""
+        counts = np.zeros(len(next(iter(inputs.values()))), dtype=np.int64)
+        if self._ranged:
+            counts += ((inputs["numbers"] < self._lowest) | (inputs["numbers"] > self._highest)).sum(axis=1)
+        for column, known in enumerate(self._known.values()):
+            counts += np.array([category not in known for category in inputs["categories"][:, column]], dtype=bool)
+        return counts
+
     def describe(self) -> dict:
         """What is known of the model."""
         kept = {name: self._model.read(f"{name}.json") for name in ("metrics", "provenance", "verdict")}
@@ -93,12 +103,11 @@ class Predictor:
 
     def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
         """Answers with their warnings, and the kind of each warning."""
-        inputs = self._graph.encode(rows)
+        inputs = self.graph.encode(rows)
         try:
-            answers, kinds = decode_answers(self._graph.run(inputs), self.contract), []
+            answers, kinds = decode_answers(self.graph.run(inputs), self.contract), []
         except NotFiniteError as error:
-            message = "the model has no finite answer to this row; its values are too far from those of the training"
-            faults = [describe_fault(message, row) for row in error.rows[:MOST_FAULTS]]
+            faults = [describe_fault(NO_ANSWER, row) for row in error.rows[:MOST_FAULTS]]
             raise RequestError(400, f"{len(error.rows)} of {len(rows)} rows have no finite answer", faults) from None
         for answer in answers:
             answer["warnings"] = []
