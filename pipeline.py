@@ -15,6 +15,7 @@ from modeler.commands.publish import build_champion, decide_candidate
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
+from modeler.commands.score import score
 from modeler.commands.verify import verify
 
 ROOT = Path(__file__).resolve().parent
@@ -29,7 +30,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce):
+for command in (verify, history, rollback, reproduce, score):
     command_line.add_command(command)
 
 

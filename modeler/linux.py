@@ -48,3 +48,13 @@ def read_spare_memory() -> float:
         limit, used = ((CONTROL_GROUP / name).read_text() for name in ("memory.max", "memory.current"))
         return int(limit) - int(used)
     return math.inf
+
+
+def read_peak_memory() -> int:
+    """The most memory in bytes that this process ever had at once. What other systems tell may include its parent's."""
+    with suppress(OSError):
+        told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        return int(told["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -67,7 +67,7 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
     _check_memory(path, path.stat().st_size)
     with open(path, "rb") as file:
         head = file.read(SAMPLE)
-    _refuse_foreign(path, head)
+    refuse_foreign(path, head)
     encoding, assumed = find_encoding(path, head, told.encoding)
     sample = head.decode(encoding, "ignore")
     if not sample.strip():
@@ -170,7 +170,7 @@ def _check_memory(path: Path, size: int) -> None:
         )
 
 
-def _refuse_foreign(path: Path, head: bytes) -> None:
+def refuse_foreign(path: Path, head: bytes) -> None:
     kind = next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None)
     if not kind and b"\0" in head and not head.startswith(tuple(BYTE_ORDER_MARKS)):
         kind = "a binary file"

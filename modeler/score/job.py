@@ -1,0 +1,231 @@
+"""One scoring from its options to its output: what is checked before the first row, who does the work, and what came of it."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+
+from modeler import ModelerError, UsageError, did_you_mean, list_names
+from modeler.data.dialect import CsvFormat
+from modeler.data.reading import NUMBER
+from modeler.model.contract import used_features
+from modeler.model.stored import CONTRACT, GRAPH, find_model
+from modeler.score.cluster import Cluster, open_cluster
+from modeler.score.csv_source import BLOCK, CsvSource, open_csv
+from modeler.score.output import Draft, check_output, find_form
+from modeler.score.parquet import read_slices
+from modeler.score.places import Place, find_place, list_files
+from modeler.score.scorer import NAMED, Job, Scorer, describe_answers, write_rows
+from modeler.score.source import ParquetSource, check_columns, open_parquet
+from modeler.score.values import Texts, is_text
+from modeler.service.predictor import Predictor, load_predictor
+
+FEW_ROWS = 100_000  # answered by this process in less time than workers need to start
+PART_BLOCKS = 32  # blocks of a .csv file that make one part of an output folder
+SECONDS = 5  # between two lines about the progress
+
+
+def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
+    """Score an input as the command's options say, and return what `--json` prints.
+
+    A ModelerError says what is wrong with model, input, output or cluster, or names the first faulty rows; then nothing is
+    written.
+    """
+    started, place = time.monotonic(), find_place(options.output)
+    form = find_form(place)
+    predictor = load_predictor(options.model, sys.maxsize)
+    stored = find_model(predictor.tag)
+    told = CsvFormat.from_parameters(stored.read("provenance.json")["parameters"]["eda.ipynb"])
+    source = open_source(find_place(options.input), predictor, told)
+    settled = [part.rpartition("=")[0] for part in next(csv.reader([told.columns], skipinitialspace=True), [])]
+    kept = choose_kept(options.keep, source, predictor)
+    check_columns(source, predictor, kept, settled)
+    check_output(place, source.place, options.overwrite)
+    job = describe_job(source, predictor, kept, form, options.faults, settled)
+    files = {name: (stored.path / name).read_bytes() for name in (GRAPH, CONTRACT, "golden.json")}
+    say(f"score      {options.input} with {predictor.tag}")
+    tally = Tally(options.faults, say)
+    with Draft(place, form, job.schema, predictor.tag) as draft:
+        with _find_hands(options.cluster, source) as cluster:
+            reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not source.place.is_local)
+            writes = reads and form == "folder" and (cluster.is_local or not place.is_local)
+            folder = draft.begin()
+            job = replace(job, folder=folder if writes else None)
+            pieces = cut_pieces(source, job, predictor.contract, reads, tally)
+            scorer = Scorer(predictor, job)
+            work = (
+                cluster.run(predictor.tag, files, job, pieces) if cluster else (scorer.work(*piece) for piece in pieces)
+            )
+            with closing(work):
+                tally.collect(work, draft)
+        tally.refuse(source.place.told, predictor.tag)
+        draft.commit(tally.written)
+    seconds = time.monotonic() - started
+    return {
+        "model": predictor.tag,
+        "rows": tally.rows,
+        "answered": tally.answered,
+        "faults": tally.faults,
+        "output": options.output,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(tally.rows / seconds),
+        "peak_memory": tally.peak,
+    }
+
+
+def open_source(place: Place, predictor: Predictor, told: CsvFormat) -> ParquetSource | CsvSource:
+    """Open an input by its ending, a folder or a pattern as Parquet."""
+    files = list_files(place)
+    if len(files) == 1 and files[0].lower().endswith(".csv"):
+        return open_csv(place, files[0], predictor.contract, told)
+    if strange := [path for path in files if not path.lower().endswith(".parquet")]:
+        raise UsageError(
+            f"{strange[0]} ends in {Path(strange[0]).suffix or 'nothing'}; an input ends in .csv or .parquet"
+        )
+    return open_parquet(place, files)
+
+
+def choose_kept(told: str | None, source: ParquetSource | CsvSource, predictor: Predictor) -> list[str]:
+    """The columns of the input that the output keeps: by default those that the model does not use, "all", or those told."""
+    names, used = source.schema.names, {feature["name"] for feature in used_features(predictor.contract)}
+    if told is None:
+        kept = [name for name in names if name not in used]
+    elif told == "all":
+        kept = names
+    else:
+        kept = list(dict.fromkeys(next(csv.reader([told], skipinitialspace=True))))
+    for name in kept:
+        if name not in names:
+            raise UsageError(
+                f"--keep {name!r} is no column{did_you_mean(name, names)}; the columns are {list_names(names)}"
+            )
+        if names.count(name) > 1:
+            raise ModelerError(
+                f"column name {name!r} stands in {source.place.told} more than once; rename one, or leave it out with --keep"
+            )
+    if taken := [field.name for field in describe_answers(predictor) if field.name in kept]:
+        raise UsageError(
+            f"the input has a column {taken[0]!r}, as the answers have; name the columns to keep with --keep, without it"
+        )
+    return kept
+
+
+def describe_job(
+    source: ParquetSource | CsvSource,
+    predictor: Predictor,
+    kept: Sequence[str],
+    form: str,
+    faults: str,
+    settled: Sequence[str],
+) -> Job:
+    """What the workers have to know; the output's columns with their types, and with the model's tag."""
+    used = {feature["name"]: feature for feature in used_features(predictor.contract)}
+    fields = [source.schema.field(name) for name in kept]
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in fields
+    ]
+    schema = pa.schema(
+        [*(field.with_nullable(True) for field in fields), *describe_answers(predictor)], {"model": predictor.tag}
+    )
+    if form == "csv":
+        try:
+            write_rows(schema.empty_table())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UsageError(
+                f"a .csv file cannot hold a column that is kept ({error}); name others with --keep, or write .parquet"
+            ) from None
+    columns, shape = list(dict.fromkeys([*used, *kept])), {"schema": schema, "form": form, "faults": faults}
+    if isinstance(source, CsvSource):
+        return Job(columns, kept, texts=source.texts, written=None, **shape)
+    texts = {name for other in source.schemas.values() for name in used if is_text(other.field(name).type)}
+    coded = [name for name in texts if used[name]["type"] in ("category", "date") and name not in kept]
+    shape |= {
+        "texts": Texts(number=NUMBER),
+        "written": settled,
+        "coded": sorted(coded),
+        "batch_rows": source.batch_rows,
+    }
+    return Job(columns, kept, **shape)
+
+
+def cut_pieces(source, job: Job, contract: dict, reads: bool, tally: "Tally") -> Iterator[tuple]:
+    """The work piece by piece, as `Scorer.work` takes it: slices that a worker reads by itself if `reads`, else batches."""
+    if isinstance(source, CsvSource):
+        first = 0
+        for number, block in enumerate(source.read_blocks(job.columns, contract, job.kept)):
+            yield number // PART_BLOCKS, first, block, tally.refused
+            first += len(block)
+        return
+    for part, (first, slices) in enumerate(source.list_chunks()):
+        if reads:
+            yield part, first, slices, tally.refused
+            continue
+        for batch in read_slices(slices, job.columns, job.coded, job.batch_rows):
+            yield part, first, batch, tally.refused
+            first += len(batch)
+
+
+@contextmanager
+def _find_hands(told: str | None, source: ParquetSource | CsvSource) -> Iterator[Cluster | None]:
+    """The cluster that does the work; None for this process, which is quicker with few rows."""
+    if told is None and (source.size <= BLOCK if isinstance(source, CsvSource) else source.rows <= FEW_ROWS):
+        yield None
+        return
+    pieces = source.size // BLOCK + 1 if isinstance(source, CsvSource) else len(list(source.list_chunks()))
+    with open_cluster(told or "local", pieces) as cluster:
+        yield cluster
+
+
+class Tally:
+    """What came of the work so far; `refused` once a fault is known that the options do not allow."""
+
+    def __init__(self, rule: str, say: Callable[[str], None]):
+        self._rule, self._say, self._named = rule, say, []
+        self.rows = self.answered = self.faults = self.peak = self.written = 0
+        self.refused = False
+
+    def collect(self, work: Iterable, draft: Draft) -> None:
+        """Take in what is done, in the order of the rows, until it ends or enough faults are known to refuse the input."""
+        told = time.monotonic()
+        for scored in work:
+            self.rows += scored.rows
+            self.answered += scored.answered
+            self.faults += len(scored.faults)
+            self.peak = max(self.peak, scored.peak)
+            if self._rule == "refuse" and len(scored.faults):
+                self.refused = True
+                self._named += scored.faults.slice(0, NAMED - len(self._named)).to_pylist()
+                if len(self._named) == NAMED:
+                    return
+            if not self.refused:
+                draft.add(scored.part, scored.answers)
+                if self._rule != "refuse":
+                    draft.add_faults(scored.faults)
+            if time.monotonic() - told >= SECONDS:
+                told = time.monotonic()
+                self._say(f"  {self.rows} rows")
+        self.written = self.rows if self._rule == "blank" else self.answered
+
+    def refuse(self, told: str, model: str) -> None:
+        """Raise a ModelerError that names the first faults, if there are any that the options do not allow."""
+        if not self.refused:
+            return
+        first = ", the first" if len(self._named) == NAMED else ""
+        raise ModelerError(
+            "\n  ".join([
+                f"{told} has rows that {model} cannot answer, so nothing was written; --faults skip leaves them out, blank leaves "
+                f"their answers empty. {len(self._named)} faults{first}, rows counted from 0:",
+                *(_tell_fault(**fault) for fault in self._named),
+            ])
+        )  # fmt: skip
+
+
+def _tell_fault(row: int, field: str | None, message: str, value: str | None) -> str:
+    where = f"row {row}" + (f", {field!r}" if field else "")
+    return f"{where}: {message}" + (f", and is {value!r}" if value is not None else "")

@@ -1,0 +1,198 @@
+"""From the columns of a file to what the graph reads, and to what a caller would send of the rows that need a closer look."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modeler.model.dates import DAY, EPOCH, MICROSECOND, read_date, write_date
+from modeler.service.body import LARGEST
+
+FIRST, LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
+TRUE, FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How a file writes values as texts.
+
+    `missing` are the texts of a missing value, `number` is the pattern of a number. `local` has, by name, the columns with
+    decimal commas or separated thousands: the pattern of their numbers and what stands between thousands. `trimmed` says that
+    a space follows each separator.
+    """
+
+    missing: Sequence[str] = ()
+    number: str = ""
+    local: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    trimmed: bool = False
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column of a batch: `vector` for `encode_columns`, `doubtful` is true in each row that the service has to judge, and
+    `tell` gives the values at some positions as a caller would send them."""
+
+    vector: Sequence
+    doubtful: np.ndarray
+    tell: Callable[[np.ndarray], list]
+
+
+def read_values(column: pa.Array, feature: dict, texts: Texts | None) -> Values:
+    """Read a column as its feature in the contract has it; `texts` is None where the column has a type of its own.
+
+    The service accepts every value that is not in doubt, and `vector` holds what it would make of it. A NaN of a file is a
+    missing value, as in a retrain.
+    """
+    if pa.types.is_null(column.type) or (texts and not fits(column.type, feature["type"])):
+        column = column.cast(pa.string())
+    if texts and is_text(column.type):
+        column = _clean_texts(column, texts)
+    if feature["type"] == "number":
+        vector, faulty, missing, tell = _read_numbers(column, texts, feature["name"])
+    elif feature["type"] == "boolean":
+        vector, faulty, missing, tell = _read_booleans(column)
+    elif feature["type"] == "category":
+        vector, faulty, missing, tell = _read_categories(column)
+    else:
+        vector, faulty, missing, tell = _read_dates(column, feature)
+    return Values(vector, faulty if feature["missing"] else faulty | missing, tell)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Is it a type of texts, perhaps as positions in a dictionary?"""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def fits(kind: pa.DataType, wanted: str) -> bool:
+    """Can a column of this type hold what a feature wants?"""
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    number = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_decimal(inner)
+    if pa.types.is_null(inner):
+        return True
+    if wanted == "number":
+        return number or is_text(inner)
+    if wanted == "boolean":
+        return pa.types.is_boolean(inner)
+    if wanted == "date":
+        return pa.types.is_date(inner) or pa.types.is_timestamp(inner) or is_text(inner)
+    return is_text(inner) or (inner is not kind and pa.types.is_integer(inner))
+
+
+def _clean_texts(column: pa.Array, texts: Texts) -> pa.Array:
+    """The texts, null where they stand for a missing value."""
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _clean_texts(column.dictionary, texts))
+    column = pc.utf8_trim_whitespace(column) if texts.trimmed else column
+    return pc.if_else(pc.is_in(column, pa.array(texts.missing, pa.string())), None, column)
+
+
+def _read_numbers(column: pa.Array, texts: Texts | None, name: str) -> tuple:
+    """A text that is no number is for the service to judge, and so is every text of a file that knows numbers."""
+    column = _decode(column)
+    if is_text(column.type):
+        missing, values = _as_mask(column.is_null()), np.full(len(column), np.nan)
+        if texts:
+            values = _cast_texts(column, texts, name).to_numpy(zero_copy_only=False)
+        return values, ~missing & ~(np.abs(values) <= LARGEST), missing, _take_from(column)
+    values, whole = (
+        column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False),
+        pa.types.is_integer(column.type),
+    )
+    missing = np.isnan(values)
+
+    def tell(rows: np.ndarray) -> list:
+        return [None if value != value else int(value) if whole else value for value in values[rows].tolist()]
+
+    return values, ~missing & ~(np.abs(values) <= LARGEST), missing, tell
+
+
+def _cast_texts(column: pa.Array, texts: Texts, name: str) -> pa.Array:
+    """The numbers of texts, null for a text that is none."""
+    column = pc.utf8_trim_whitespace(column)
+    if name in texts.local:
+        pattern, thousands = texts.local[name]
+        closed = pc.replace_substring(pc.replace_substring(column, thousands, ""), ",", ".")
+        column = pc.if_else(pc.match_substring_regex(column, pattern), closed, column)
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return pc.if_else(pc.match_substring_regex(column, texts.number), column, None).cast(pa.float64())
+
+
+def _read_booleans(column: pa.Array) -> tuple:
+    column = _decode(column)
+    missing = _as_mask(column.is_null())
+    if pa.types.is_boolean(column.type):
+        values = column.cast(pa.uint8()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return values, np.zeros(len(column), dtype=bool), missing, _take_from(column)
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+    true, false = (_as_mask(pc.is_in(lower, known)) for known in (TRUE, FALSE))
+    values = np.where(true, 1.0, np.where(false, 0.0, np.nan))
+
+    def tell(rows: np.ndarray) -> list:
+        pairs = zip(values[rows].tolist(), _take_from(column)(rows))
+        return [text if value != value else bool(value) for value, text in pairs]
+
+    return values, ~(true | false | missing), missing, tell
+
+
+def _read_categories(column: pa.Array) -> tuple:
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    known = np.array([*coded.dictionary.cast(pa.string()).to_pylist(), None], dtype=object)
+    values = known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+    missing = np.equal(values, None).astype(bool)
+    return values, np.zeros(len(column), dtype=bool), missing, lambda rows: values[rows].tolist()
+
+
+def _read_dates(column: pa.Array, feature: dict) -> tuple:
+    if is_text(column.type):
+        return _read_date_texts(_decode(column), feature)
+    if getattr(column.type, "tz", None):
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+        column = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us"))
+    moments = column.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
+    missing = np.isnat(moments)
+    faulty = ~missing & ~((moments >= FIRST) & (moments <= LAST))
+    if not feature["time"]:
+        faulty |= ~missing & (moments.astype("int64") % DAY != 0)
+    return moments, faulty, missing, lambda rows: [_write_moment(moment) for moment in moments[rows]]
+
+
+def _read_date_texts(column: pa.Array, feature: dict) -> tuple:
+    coded, moments = column.dictionary_encode(), []
+    for text in coded.dictionary.to_pylist():
+        try:
+            moments.append(read_date(text, feature))
+        except ValueError:
+            moments.append("NaT")
+    known = np.array([np.datetime64(moment, "us") for moment in [*moments, "NaT"]])
+    values = known[coded.indices.fill_null(len(moments)).to_numpy(zero_copy_only=False)]
+    missing = _as_mask(column.is_null())
+    return values, np.isnat(values) & ~missing, missing, _take_from(column)
+
+
+def _write_moment(moment: np.datetime64) -> str | None:
+    if np.isnat(moment):
+        return None
+    if not FIRST <= moment <= LAST:
+        return str(moment)
+    microseconds = int(moment.astype("int64"))
+    return write_date(EPOCH + microseconds * MICROSECOND, microseconds % DAY != 0)
+
+
+def _decode(column: pa.Array) -> pa.Array:
+    """The values themselves, where a column holds positions in a dictionary; texts of the one usual type."""
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.string()) if is_text(column.type) else column
+
+
+def _take_from(column: pa.Array) -> Callable[[np.ndarray], list]:
+    return lambda rows: column.take(pa.array(rows)).to_pylist()
+
+
+def _as_mask(column: pa.Array) -> np.ndarray:
+    return column.to_numpy(zero_copy_only=False).astype(bool)
