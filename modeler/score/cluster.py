@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from modeler import ModelerError, UsageError, list_names
@@ -42,10 +42,10 @@ def open_cluster(told: str, pieces: int) -> Iterator["Cluster"]:
         with tempfile.TemporaryDirectory(prefix="modeler-workers-") as scratch:
             settings = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "local_directory": scratch}
             with LocalCluster("127.0.0.1", n_workers=workers, threads_per_worker=1, **settings) as cluster:
-                with Client(cluster) as client:
+                with closing(Client(cluster)) as client:
                     yield Cluster(client, told, is_local=True)
         return
-    with _connect(told) as client:
+    with closing(_connect(told)) as client:
         _check_versions(client.get_versions(packages=SAME))
         yield Cluster(client, told, is_local=False)
 

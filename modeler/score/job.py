@@ -4,7 +4,8 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,6 @@ from modeler.score.source import ParquetSource, check_columns, open_parquet
 from modeler.score.values import Texts, is_text
 from modeler.service.predictor import Predictor, load_predictor
 
-FEW_ROWS = 100_000  # answered by this process in less time than workers need to start
 PART_BLOCKS = 32  # blocks of a .csv file that make one part of an output folder
 SECONDS = 5  # between two lines about the progress
 
@@ -37,35 +37,36 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
     A ModelerError says what is wrong with model, input, output or cluster, or names the first faulty rows; then nothing is
     written.
     """
-    started, place = time.monotonic(), find_place(options.output)
-    form = find_form(place)
-    predictor = load_predictor(options.model, sys.maxsize)
-    stored = find_model(predictor.tag)
-    told = CsvFormat.from_parameters(stored.read("provenance.json")["parameters"]["eda.ipynb"])
-    source = open_source(find_place(options.input), predictor, told)
-    settled = [part.rpartition("=")[0] for part in next(csv.reader([told.columns], skipinitialspace=True), [])]
-    kept = choose_kept(options.keep, source, predictor)
-    check_columns(source, predictor, kept, settled)
-    check_output(place, source.place, options.overwrite)
-    job = describe_job(source, predictor, kept, form, options.faults, settled)
-    files = {name: (stored.path / name).read_bytes() for name in (GRAPH, CONTRACT, "golden.json")}
-    say(f"score      {options.input} with {predictor.tag}")
+    started, place, given = time.monotonic(), find_place(options.output), find_place(options.input)
+    form, files = find_form(place), list_files(given)
+    check_output(place, given, options.overwrite)
     tally = Tally(options.faults, say)
-    with Draft(place, form, job.schema, predictor.tag) as draft:
-        with _find_hands(options.cluster, source) as cluster:
-            reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not source.place.is_local)
+    with _find_hands(options.cluster, given, files) as find_cluster:
+        predictor = load_predictor(options.model, sys.maxsize)
+        stored = find_model(predictor.tag)
+        told = CsvFormat.from_parameters(stored.read("provenance.json")["parameters"]["eda.ipynb"])
+        source = open_source(given, files, predictor, told)
+        settled = [part.rpartition("=")[0] for part in next(csv.reader([told.columns], skipinitialspace=True), [])]
+        kept = choose_kept(options.keep, source, predictor)
+        check_columns(source, predictor, kept, settled)
+        job = describe_job(source, predictor, kept, form, options.faults, settled)
+        say(f"score      {options.input} with {predictor.tag}")
+        with Draft(place, form, job.schema, predictor.tag) as draft:
+            cluster, folder = find_cluster(), draft.begin()
+            reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not given.is_local)
             writes = reads and form == "folder" and (cluster.is_local or not place.is_local)
-            folder = draft.begin()
             job = replace(job, folder=folder if writes else None)
             pieces = cut_pieces(source, job, predictor.contract, reads, tally)
-            scorer = Scorer(predictor, job)
-            work = (
-                cluster.run(predictor.tag, files, job, pieces) if cluster else (scorer.work(*piece) for piece in pieces)
-            )
+            if cluster:
+                content = {name: (stored.path / name).read_bytes() for name in (GRAPH, CONTRACT, "golden.json")}
+                work = cluster.run(predictor.tag, content, job, pieces)
+            else:
+                scorer = Scorer(predictor, job)
+                work = (scorer.work(*piece) for piece in pieces)
             with closing(work):
                 tally.collect(work, draft)
-        tally.refuse(source.place.told, predictor.tag)
-        draft.commit(tally.written)
+            tally.refuse(given.told, predictor.tag)
+            draft.commit(tally.written)
     seconds = time.monotonic() - started
     return {
         "model": predictor.tag,
@@ -79,9 +80,8 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
     }
 
 
-def open_source(place: Place, predictor: Predictor, told: CsvFormat) -> ParquetSource | CsvSource:
+def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: CsvFormat) -> ParquetSource | CsvSource:
     """Open an input by its ending, a folder or a pattern as Parquet."""
-    files = list_files(place)
     if len(files) == 1 and files[0].lower().endswith(".csv"):
         return open_csv(place, files[0], predictor.contract, told)
     if strange := [path for path in files if not path.lower().endswith(".parquet")]:
@@ -172,14 +172,18 @@ def cut_pieces(source, job: Job, contract: dict, reads: bool, tally: "Tally") ->
 
 
 @contextmanager
-def _find_hands(told: str | None, source: ParquetSource | CsvSource) -> Iterator[Cluster | None]:
-    """The cluster that does the work; None for this process, which is quicker with few rows."""
-    if told is None and (source.size <= BLOCK if isinstance(source, CsvSource) else source.rows <= FEW_ROWS):
-        yield None
+def _find_hands(told: str | None, place: Place, files: Sequence[str]) -> Iterator[Callable[[], Cluster | None]]:
+    """Begin to start or find a cluster, and give a function that waits for it; for a small input it returns None.
+
+    Then this process does the work: workers would take longer to start.
+    """
+    size = sum(info.size or 0 for info in place.system.get_file_info(files))
+    if told is None and size <= BLOCK:
+        yield lambda: None
         return
-    pieces = source.size // BLOCK + 1 if isinstance(source, CsvSource) else len(list(source.list_chunks()))
-    with open_cluster(told or "local", pieces) as cluster:
-        yield cluster
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(lambda: stack.enter_context(open_cluster(told or "local", size // BLOCK + 1)))
+        yield opening.result
 
 
 class Tally:

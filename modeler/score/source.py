@@ -15,10 +15,8 @@ from modeler.score.values import fits
 from modeler.service.body import describe_values
 from modeler.service.predictor import Predictor
 
-CHUNK_ROWS, CHUNK_BYTES = (
-    1 << 19,
-    1 << 27,
-)  # what a worker reads of Parquet for one piece of work, and writes as one part
+ENOUGH_ROWS = 1 << 18  # of small row groups make one piece of work, and one part of an output folder
+CHUNK_ROWS, CHUNK_BYTES = 1 << 19, 1 << 27  # from here on a row group is cut; what stands before is read twice
 BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25  # what it answers at once
 FOOTERS = 16  # files whose ends are read at once
 
@@ -34,10 +32,6 @@ class ParquetSource:
     @property
     def schema(self) -> pa.Schema:
         return next(iter(self.schemas.values()))
-
-    @property
-    def rows(self) -> int:
-        return sum(rows for _, _, rows, _ in self.groups)
 
     @property
     def batch_rows(self) -> int:
