@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "gate": {"model", "data", "train"},
     "store": {"model"},
     "ship": {"model", "service"},
-    "commands": {"model", "service", "data", "train", "runs", "gate", "store", "ship"},
+    "score": {"model", "service", "data"},
+    "commands": {"model", "service", "data", "train", "runs", "gate", "store", "ship", "score"},
 }
 SERVED = ["model", "service"]
 UNSERVED = ["pandas", "sklearn", "onnx", "skl2onnx", "skops", "pyarrow", "jupyter_client", "nbformat", "papermill", "scipy"]

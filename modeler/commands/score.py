@@ -44,20 +44,23 @@ from modeler.commands.progress import Progress
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object and nothing else on standard output")  # fmt: skip
 def score(as_json: bool, **options) -> int:
     from modeler.score.job import score_file
+    from modeler.score.places import find_place
 
     result = score_file(SimpleNamespace(**options), Progress().say)
-    print_result(result if as_json else describe_scoring(result, options["faults"]))
+    print_result(
+        result if as_json else describe_scoring(result, options["faults"], find_place(options["output"]).shown)
+    )
     return OK
 
 
-def describe_scoring(result: dict, faults: str) -> str:
+def describe_scoring(result: dict, faults: str, output: str) -> str:
     """What came of a scoring, for a person."""
     rows, seconds = result["rows"], result["seconds"]
     lines = [
         f"{result['model']} answered {result['answered']} of {rows} rows in {seconds:.1f} s, {result['rows_per_second']} a second",
-        f"  output     {result['output']}",
+        f"  output     {output}",
         f"  memory     {result['peak_memory'] / 1e6:.0f} MB at most in a worker",
     ]
     if faults != "refuse":
-        lines.append(f"  faults     {result['faults']}, in {result['output'].rstrip('/')}.faults.csv")
+        lines.append(f"  faults     {result['faults']}, in {output.rstrip('/')}.faults.csv")
     return "\n".join(lines)

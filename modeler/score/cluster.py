@@ -1,20 +1,19 @@
 """Work on a Dask cluster, of this machine or of others: shipped with all that it needs, done in order, a bounded part at a time."""
 
 import hashlib
-import io
 import logging
 import os
 import pickle
 import sys
 import tempfile
 import warnings
-import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from modeler import ModelerError, UsageError, list_names
+from modeler.score.packing import pack, pack_package
 
 CONNECT_SECONDS = 5
 LOST_SECONDS = 20  # between two looks whether a cluster still has workers
@@ -143,45 +142,6 @@ class Cluster:
                     ) from None
 
 
-def pack_package() -> bytes:
-    """The package as a zip archive, the same bytes for the same modules."""
-    root, sink = Path(__file__).parents[1], io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*.py")):
-            archive.writestr(zipfile.ZipInfo(path.relative_to(root.parent).as_posix()), path.read_bytes())
-    return sink.getvalue()
-
-
-def pack(content) -> bytes:
-    """Pickle content whose rows are Arrow's; plain pickle would keep all of a table that a part was cut from."""
-    import pyarrow as pa
-
-    class Packer(pickle.Pickler):
-        def reducer_override(self, held):
-            if not isinstance(held, pa.RecordBatch | pa.Table):
-                return NotImplemented
-            sink = io.BytesIO()
-            with pa.ipc.new_stream(sink, held.schema) as stream:
-                stream.write(held)
-            return _unpack_batch if isinstance(held, pa.RecordBatch) else _unpack_table, (sink.getvalue(),)
-
-    sink = io.BytesIO()
-    Packer(sink, protocol=5).dump(content)
-    return sink.getvalue()
-
-
-def _unpack_table(content: bytes):
-    import pyarrow as pa
-
-    return pa.ipc.open_stream(content).read_all()
-
-
-def _unpack_batch(content: bytes):
-    import pyarrow as pa
-
-    return pa.ipc.open_stream(content).read_next_batch()
-
-
 def _make_plugin(package: bytes, content: bytes):
     """What makes a worker ready, also one that joins later.
 
@@ -213,7 +173,7 @@ def _make_plugin(package: bytes, content: bytes):
                 self.scorer = Scorer(open_predictor(model, files, Path(folder)), job)
 
         def work(self, piece: bytes) -> bytes:
-            from modeler.score.cluster import pack
+            from modeler.score.packing import pack
 
             return pack(self.scorer.work(*pickle.loads(piece)))
 

@@ -116,13 +116,13 @@ class CsvSource:
 
     def _refuse_uneven(self, row) -> ModelerError:
         return ModelerError(
-            f"line {row.number} of {self.place.told}, {row.text[:60]!r}, has {row.actual_columns} values where the header has "
+            f"line {row.number} of {self.place.shown}, {row.text[:60]!r}, has {row.actual_columns} values where the header has "
             f"{row.expected_columns} names; mend it, or see whether the file is cut off there"
         )
 
     def _explain(self, error: Exception) -> ModelerError:
         return ModelerError(
-            f"{self.place.told} cannot be read as .csv in {self.encoding}: {first_line(error)}; mend the file, or see "
+            f"{self.place.shown} cannot be read as .csv in {self.encoding}: {first_line(error)}; mend the file, or see "
             "whether it is cut off"
         )
 
@@ -136,16 +136,16 @@ def open_csv(place: Place, path: str, contract: dict, told: CsvFormat) -> CsvSou
     with place.system.open_input_stream(path) as file:
         head = file.read(SAMPLE)
     try:
-        refuse_foreign(place.told, head)
+        refuse_foreign(place.shown, head)
         encoding = _find_encoding(place, path, head, told.encoding)
         sample = head.decode(encoding, "ignore")
         if not sample.strip():
-            raise ModelerError(f"{place.told} is empty; give a file with a header")
+            raise ModelerError(f"{place.shown} is empty; give a file with a header")
         separator, header = _find_header(place, sample, contract, told.separator, len(head) == SAMPLE)
         named = [name.strip() for name in header if name.strip()]
         if repeated := sorted({name for name in named if named.count(name) > 1}):
             raise ModelerError(
-                f"column name {repeated[0]!r} stands in {place.told} more than once; rename or remove one"
+                f"column name {repeated[0]!r} stands in {place.shown} more than once; rename or remove one"
             )
         trimmed = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
         texts = Texts(tuple(MISSING), NUMBER, {}, trimmed)
@@ -175,7 +175,7 @@ def _find_header(place: Place, sample: str, contract: dict, told: str, cut: bool
         for name, character in SEPARATORS.items()
     }
     fitting = [name for name, header in headers.items() if used <= {column.strip() for column in header} | set(header)]
-    name = fitting[0] if told == "auto" and fitting else find_separator(place.told, sample, told, cut)
+    name = fitting[0] if told == "auto" and fitting else find_separator(place.shown, sample, told, cut)
     return name, headers[name]
 
 
@@ -193,7 +193,7 @@ def _settle_decimals(source: CsvSource, contract: dict, told: str) -> CsvSource:
         with suppress(pa.ArrowInvalid):
             columns[name] = raw[name].cast(pa.float64())
         columns.setdefault(name, raw[name])
-    decimal = find_decimal(source.place.told, raw, columns, told)
+    decimal = find_decimal(source.place.shown, raw, columns, told)
     for name, column in raw.items():
         if decimal == "comma" and all_match(column, WITH_COMMA):
             local[name] = WITH_COMMA, "."

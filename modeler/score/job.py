@@ -48,9 +48,9 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
         source = open_source(given, files, predictor, told)
         settled = [part.rpartition("=")[0] for part in next(csv.reader([told.columns], skipinitialspace=True), [])]
         kept = choose_kept(options.keep, source, predictor)
-        check_columns(source, predictor, kept, settled)
+        check_columns(source, predictor, kept, source.schema.names if isinstance(source, CsvSource) else settled)
         job = describe_job(source, predictor, kept, form, options.faults, settled)
-        say(f"score      {options.input} with {predictor.tag}")
+        say(f"score      {given.shown} with {predictor.tag}")
         with Draft(place, form, job.schema, predictor.tag) as draft:
             cluster, folder = find_cluster(), draft.begin()
             reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not given.is_local)
@@ -65,7 +65,7 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
                 work = (scorer.work(*piece) for piece in pieces)
             with closing(work):
                 tally.collect(work, draft)
-            tally.refuse(given.told, predictor.tag)
+            tally.refuse(given.shown, predictor.tag)
             draft.commit(tally.written)
     seconds = time.monotonic() - started
     return {
@@ -107,7 +107,7 @@ def choose_kept(told: str | None, source: ParquetSource | CsvSource, predictor: 
             )
         if names.count(name) > 1:
             raise ModelerError(
-                f"column name {name!r} stands in {source.place.told} more than once; rename one, or leave it out with --keep"
+                f"column name {name!r} stands in {source.place.shown} more than once; rename one, or leave it out with --keep"
             )
     if taken := [field.name for field in describe_answers(predictor) if field.name in kept]:
         raise UsageError(
@@ -135,7 +135,7 @@ def describe_job(
     )
     if form == "csv":
         try:
-            write_rows(schema.empty_table())
+            write_rows(schema.empty_table(), header=True)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UsageError(
                 f"a .csv file cannot hold a column that is kept ({error}); name others with --keep, or write .parquet"

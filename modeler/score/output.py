@@ -16,7 +16,7 @@ import pyarrow.fs
 
 from modeler import ModelerError, UsageError
 from modeler.score.parquet import GroupWriter, name_part, open_part, upload
-from modeler.score.places import Place
+from modeler.score.places import Place, matches
 from modeler.score.scorer import FAULTS, write_rows
 
 MARK = "_model.json"  # written last: a folder without it is what a killed run left
@@ -29,35 +29,44 @@ def find_form(place: Place) -> str:
         return "folder"
     if place.ending not in FORMS:
         raise UsageError(
-            f"{place.told} ends in {place.ending or 'nothing'}; an output ends in .csv, .parquet, or / for a folder"
+            f"{place.shown} ends in {place.ending or 'nothing'}; an output ends in .csv, .parquet, or / for a folder"
         )
     return FORMS[place.ending]
 
 
 def check_output(place: Place, source: Place, overwrite: bool) -> None:
     """Raise a ModelerError if the output is there already, or holds what this command never wrote, or cannot be made."""
-    if place.path == source.path or place.path.startswith(f"{source.path}/"):
-        raise UsageError(f"the output {place.told} is the input, or lies in it; name another place")
+    if place.path == source.path or place.path.startswith(f"{source.path}/") or matches(place.path, source.path):
+        raise UsageError(f"the output {place.shown} is the input, or belongs to it; name another place")
+    parent = str(PurePosixPath(place.path).parent) if place.is_local else place.path.partition("/")[0]
     faults = name_faults(place)
-    found = [info for info in place.system.get_file_info([place.path, faults]) if info.type != pa.fs.FileType.NotFound]
+    above, there, beside = place.system.get_file_info([parent, place.path, faults])
+    if above.type != pa.fs.FileType.Directory:
+        raise ModelerError(
+            f"there is no {'folder' if place.is_local else 'bucket'} {parent} for the output; make it first"
+        )
     held = []
     if place.is_folder:
-        held = [info.path for info in place.system.get_file_info(pa.fs.FileSelector(place.path, allow_not_found=True))]
-        if strange := [path for path in held if not _is_ours(PurePosixPath(path).name)]:
+        held = _list_names(place)
+        if strange := [name for name in held if not _is_ours(name)]:
             raise ModelerError(
-                f"{place.told} holds {PurePosixPath(strange[0]).name}, which is no part of answers; name a new folder"
+                f"{place.shown} holds {strange[0]}, which is no part of answers; name a folder of its own"
             )
-        found = [info for info in found if info.path == faults] + held
-    elif any(info.path == place.path and info.type == pa.fs.FileType.Directory for info in found):
-        raise ModelerError(f"{place.told} is a folder; name a file in it, or end it in / for a folder of parts")
-    if found and not overwrite:
-        there = place.told if held or any(getattr(info, "path", "") == place.path for info in found) else faults
-        killed = held and not any(path.endswith(f"/{MARK}") for path in held)
-        told = f", without {MARK}: a run was killed there, or still goes on" if killed else ""
-        raise ModelerError(f"{there} is there already{told}; replace it with --overwrite, or name another output")
-    parent = Path(place.path).parent
-    if place.is_local and not parent.is_dir():
-        raise ModelerError(f"the folder {parent} does not exist; make it first")
+    elif there.type == pa.fs.FileType.Directory:
+        raise ModelerError(f"{place.shown} is a folder; name a file in it, or end it in / for a folder of parts")
+    exists = bool(held) if place.is_folder else there.type != pa.fs.FileType.NotFound
+    if overwrite or not (exists or beside.type != pa.fs.FileType.NotFound):
+        return
+    killed = f", without {MARK}: a run was killed there, or still goes on" if held and MARK not in held else ""
+    raise ModelerError(
+        f"{place.shown if exists else faults} is there already{killed}; replace it with --overwrite, or name another output"
+    )
+
+
+def _list_names(place: Place) -> list[str]:
+    """The names in an output folder, its mark first."""
+    infos = place.system.get_file_info(pa.fs.FileSelector(place.path, allow_not_found=True))
+    return sorted((PurePosixPath(info.path).name for info in infos), key=lambda name: (name != MARK, name))
 
 
 def name_faults(place: Place) -> str:
@@ -108,10 +117,8 @@ class Draft:
         Returns where workers may write parts.
         """
         if self._form == "folder" and not self._place.is_local:
-            system = self._place.system
-            found = system.get_file_info(pa.fs.FileSelector(self._place.path, allow_not_found=True))
-            for info in sorted(found, key=lambda info: not info.path.endswith(MARK)):
-                system.delete_file(info.path)
+            for name in _list_names(self._place):
+                self._place.system.delete_file(f"{self._place.path}/{name}")
         return self._folder
 
     def add(self, part: int, answers: bytes | list[pa.Table] | None) -> None:

@@ -112,4 +112,7 @@ def _write(draft: Path, schema: pa.Schema) -> Iterator[GroupWriter]:
 
 def upload(file: Path, system: pa.fs.FileSystem, path: str) -> None:
     """Copy a local file to a file system, where it appears whole or not at all."""
-    pa.fs.copy_files(str(file), path, source_filesystem=pa.fs.LocalFileSystem(), destination_filesystem=system)
+    try:
+        pa.fs.copy_files(str(file), path, source_filesystem=pa.fs.LocalFileSystem(), destination_filesystem=system)
+    except OSError as error:
+        raise ModelerError(f"{path} cannot be written: {first_line(error)}; permit it, then run again") from None

@@ -23,6 +23,13 @@ class Place:
     path: str
 
     @property
+    def shown(self) -> str:
+        """How messages name it: an address without keys and settings."""
+        if "://" not in self.told:
+            return self.told
+        return f"{urlsplit(self.told).scheme}://{self.path}{'/' if self.is_folder else ''}"
+
+    @property
     def is_local(self) -> bool:
         return isinstance(self.system, pa.fs.LocalFileSystem)
 
@@ -44,7 +51,7 @@ def find_place(told: str) -> Place:
     try:
         system, path = pa.fs.FileSystem.from_uri(told)
     except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
-        raise UsageError(f"{told} cannot be reached: {first_line(error)}") from None
+        raise UsageError(f"{urlsplit(told).scheme}:// cannot be reached: {first_line(error)}") from None
     return Place(told, system, path)
 
 
@@ -54,22 +61,20 @@ def list_files(place: Place) -> list[str]:
     Names that begin with a dot or an underscore are left out, as other tools do. A ModelerError says that there are none.
     """
     try:
-        if "://" not in place.told and WILD.search(place.told) and not Path(place.path).exists():
-            return _match(place)
-        if "://" in place.told and "*" in place.path:
-            return _match(place)
         (info,) = place.system.get_file_info([place.path])
+        if info.type == pa.fs.FileType.NotFound and WILD.search(place.path):
+            return _match(place)
         if info.type == pa.fs.FileType.File:
             return [place.path]
         found = _walk(place, place.path) if info.type == pa.fs.FileType.Directory else []
     except (OSError, ValueError) as error:
-        raise ModelerError(f"{place.told} cannot be looked at: {first_line(error)}") from None
+        raise ModelerError(f"{place.shown} cannot be looked at: {first_line(error)}") from None
     if info.type == pa.fs.FileType.NotFound:
         raise ModelerError(
-            f"{place.told} does not exist; give the path of a .csv or .parquet file, a folder or a pattern"
+            f"{place.shown} does not exist; give the path of a .csv or .parquet file, a folder or a pattern"
         )
     if not found:
-        raise ModelerError(f"the folder {place.told} holds no .parquet file; a .csv file is named by itself")
+        raise ModelerError(f"the folder {place.shown} holds no .parquet file; a .csv file is named by itself")
     return found
 
 
@@ -77,13 +82,17 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def matches(path: str, pattern: str) -> bool:
+    """Does a path match a pattern, in which no * stands for a slash?"""
+    return PurePosixPath("/" + path.lstrip("/")).match("/" + pattern.lstrip("/"))
+
+
 def _match(place: Place) -> list[str]:
     fixed = place.path[: WILD.search(place.path).start()].rpartition("/")[0]
-    pattern = "/" + place.path.lstrip("/")
-    found = [path for path in _walk(place, fixed or "/") if PurePosixPath("/" + path.lstrip("/")).match(pattern)]
+    found = [path for path in _walk(place, fixed or "/") if matches(path, place.path)]
     if not found:
         raise ModelerError(
-            f"no .parquet file matches {place.told}; put the pattern in quotes, and see that it is right"
+            f"no .parquet file matches {place.shown}; put the pattern in quotes, and see that it is right"
         )
     return found
 

@@ -213,7 +213,12 @@ class Scorer:
 
 def write_rows(table: pa.Table, header: bool = False) -> bytes:
     """Rows as CSV, as they are: a text that begins with = stays one, since whoever reads it back needs it so."""
-    sink = io.BytesIO()
+    if not (len(table) or header):
+        return b""
+    table, sink = (
+        table.combine_chunks(),
+        io.BytesIO(),
+    )  # for a chunk without rows, pyarrow 26 writes what its buffer held
     pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=header))
     return sink.getvalue()
 

@@ -92,20 +92,19 @@ def _clean_texts(column: pa.Array, texts: Texts) -> pa.Array:
 
 def _read_numbers(column: pa.Array, texts: Texts | None, name: str) -> tuple:
     """A text that is no number is for the service to judge, and so is every text of a file that knows numbers."""
-    column = _decode(column)
+    column, told = _decode(column), None
     if is_text(column.type):
-        missing, values = _as_mask(column.is_null()), np.full(len(column), np.nan)
+        values, told = np.full(len(column), np.nan), _take_from(column)
+        missing = _as_mask(column.is_null())
         if texts:
             values = _cast_texts(column, texts, name).to_numpy(zero_copy_only=False)
-        return values, ~missing & ~(np.abs(values) <= LARGEST), missing, _take_from(column)
-    values, whole = (
-        column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False),
-        pa.types.is_integer(column.type),
-    )
-    missing = np.isnan(values)
+    else:
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        missing = np.isnan(values)
 
     def tell(rows: np.ndarray) -> list:
-        return [None if value != value else int(value) if whole else value for value in values[rows].tolist()]
+        texts = told(rows) if told else [None] * len(rows)
+        return [text if number != number else number for number, text in zip(values[rows].tolist(), texts)]
 
     return values, ~missing & ~(np.abs(values) <= LARGEST), missing, tell
 
