@@ -3,24 +3,20 @@
 import hashlib
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 import pytest
-from conftest import ROOT, default_signals, needs_linux, read_only
+from conftest import ROOT, needs_linux, read_only
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
@@ -34,11 +30,11 @@ import pipeline
 from modeler.data.derive import derive_contract
 from modeler.data.dialect import CsvFormat
 from modeler.data.rows import raw_records
-from modeler.data.tables import Table, load_table
+from modeler.data.tables import Table
 from modeler.model.answers import decide_classes, decode_answers
-from modeler.model.contract import class_key, used_features, write_json
+from modeler.model.contract import used_features, write_json
 from modeler.model.stored import StoredModel, content_version
-from modeler.score.job import choose_kept, describe_job, open_source
+from modeler.score.job import describe_job, open_source
 from modeler.score.output import MARK
 from modeler.score.places import find_place, list_files
 from modeler.score.scorer import Scorer
@@ -102,27 +98,37 @@ def fit_model(folder: Path, kind: str, written: dict | None = None) -> StoredMod
     return StoredModel(f"made:{content_version(folder)}", folder)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A store with the model `made` of two classes, for command lines of other processes and, in this one, for `run`."""
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.models.model import ModelStore
-
-    home = tmp_path_factory.mktemp("store")
+def make_store(home: Path) -> StoredModel:
+    """A store that holds the model `made`, of two classes."""
     model = fit_model(home / "models" / "made" / "new", "two")
     folder = model.path.rename(model.path.with_name(model.version))
+    context = {"framework_name": "", "framework_versions": {}, "bentoml_version": "1.4.39", "python_version": "3.11"}
     described = {"name": "made", "version": model.version, "module": "", "labels": {}, "options": {}, "metadata": {},
-                 "context": {"framework_name": "", "framework_versions": {}, "bentoml_version": "1.4.39",
-                             "python_version": "3.11"},
-                 "bentoml_version": "1.4.39", "signatures": {}, "api_version": "v1",
+                 "context": context, "bentoml_version": "1.4.39", "signatures": {}, "api_version": "v1",
                  "creation_time": "2026-01-01T00:00:00+00:00"}  # fmt: skip
     write_json(folder / "model.yaml", described)  # JSON is YAML
     (folder.parent / "latest").write_text(model.version)
+    return StoredModel(model.tag, folder)
+
+
+@contextmanager
+def hold_store(home: Path):
+    """Such a store, for this process and those that it starts."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models.model import ModelStore
+
+    model = make_store(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENTOML_HOME", str(home))
         BentoMLContainer.model_store.set(ModelStore(home / "models"))
-        yield StoredModel(model.tag, folder)
+        yield model
     BentoMLContainer.model_store.reset()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with hold_store(tmp_path_factory.mktemp("store")) as model:
+        yield model
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Work on a Dask cluster, of this machine or of others: shipped with all that it needs, done in order, a bounded part at a time."""
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -39,7 +40,11 @@ def open_cluster(told: str, pieces: int) -> Iterator["Cluster"]:
             raise UsageError(f"--cluster {told}: local:N takes a number of workers from 1 to 1024")
         workers = int(number) if number else max(1, min(CPU_COUNT, pieces))
         with tempfile.TemporaryDirectory(prefix="modeler-workers-") as scratch:
-            settings = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "local_directory": scratch}
+            settings = {
+                "dashboard_address": "127.0.0.1:0",
+                "silence_logs": logging.CRITICAL,
+                "local_directory": scratch,
+            }
             with LocalCluster("127.0.0.1", n_workers=workers, threads_per_worker=1, **settings) as cluster:
                 with closing(Client(cluster)) as client:
                     yield Cluster(client, told, is_local=True)
@@ -50,15 +55,21 @@ def open_cluster(told: str, pieces: int) -> Iterator["Cluster"]:
 
 
 def _connect(address: str):
-    from distributed import Client
+    from distributed import Client, rpc
+
+    async def greet():
+        async with rpc(address) as scheduler:
+            return await scheduler.identity()
 
     try:
+        # first, since Client waits without end for one that accepts and says nothing
+        asyncio.run(asyncio.wait_for(greet(), CONNECT_SECONDS))
         client = Client(address, timeout=CONNECT_SECONDS, name="modeler")
-    except (OSError, ValueError, TypeError) as error:  # TimeoutError is an OSError
-        reason = str(error).partition("\n")[0][:200]
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        reason = str(error).partition("\n")[0][:200] or "no answer"
         raise ModelerError(
-            f"--cluster {address}: no Dask scheduler answers there ({type(error).__name__}: {reason}); start one with "
-            "`dask scheduler`, or see the address"
+            f"--cluster {address}: no Dask scheduler answers there ({reason}); start one with `dask scheduler`, or see the "
+            "address"
         ) from None
     if not client.nthreads():
         client.close()

@@ -50,9 +50,10 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
         kept = choose_kept(options.keep, source, predictor)
         check_columns(source, predictor, kept, source.schema.names if isinstance(source, CsvSource) else settled)
         job = describe_job(source, predictor, kept, form, options.faults, settled)
-        say(f"score      {given.shown} with {predictor.tag}")
         with Draft(place, form, job.schema, predictor.tag) as draft:
-            cluster, folder = find_cluster(), draft.begin()
+            cluster = find_cluster()
+            say(f"score      {given.shown} with {predictor.tag}")
+            folder = draft.begin()
             reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not given.is_local)
             writes = reads and form == "folder" and (cluster.is_local or not place.is_local)
             job = replace(job, folder=folder if writes else None)
