@@ -11,7 +11,7 @@ from modeler.commands.progress import Progress
 @click.command(
     help=__doc__,
     short_help="answer every row of a file, on this machine or on a Dask cluster",
-    epilog="Example: python pipeline.py score orders.parquet answers.parquet --model orders --faults skip",
+    epilog="Example: python pipeline.py score orders.csv answers.parquet --model orders",
 )
 @click.argument("input")
 @click.argument("output")

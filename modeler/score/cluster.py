@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 import logging
-import os
 import pickle
 import sys
 import tempfile
+import uuid
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -161,11 +161,10 @@ def _make_plugin(package: bytes, content: bytes):
     """
     from distributed import WorkerPlugin
 
-    digest = hashlib.sha256(package + content).hexdigest()[:16]
     version = hashlib.sha256(package).hexdigest()[:16]
 
     class Scoring(WorkerPlugin):
-        name = f"modeler-score-{digest}-{os.getpid()}"
+        name = f"modeler-score-{uuid.uuid4().hex}"
 
         def setup(self, worker):
             if package and getattr(sys.modules.get("modeler"), "shipped", None) != version:
