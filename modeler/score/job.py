@@ -127,6 +127,7 @@ def describe_job(
 ) -> Job:
     """What the workers have to know; the output's columns with their types, and with the model's tag."""
     used = {feature["name"]: feature for feature in used_features(predictor.contract)}
+    classes = predictor.contract["target"]["classes"]
     fields = [source.schema.field(name) for name in kept]
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in fields
@@ -141,7 +142,10 @@ def describe_job(
             raise UsageError(
                 f"a .csv file cannot hold a column that is kept ({error}); name others with --keep, or write .parquet"
             ) from None
-    columns, shape = list(dict.fromkeys([*used, *kept])), {"schema": schema, "form": form, "faults": faults}
+    columns, shape = (
+        list(dict.fromkeys([*used, *kept])),
+        {"schema": schema, "form": form, "faults": faults, "classes": classes and pa.array(classes)},
+    )
     if isinstance(source, CsvSource):
         return Job(columns, kept, texts=source.texts, written=None, **shape)
     texts = {name for other in source.schemas.values() for name in used if is_text(other.field(name).type)}

@@ -32,7 +32,7 @@ FAULTS = pa.schema([("row", pa.int64()), ("field", pa.string()), ("message", pa.
 class Job:
     """What every worker has to know: the columns, and what becomes of faults and answers.
 
-    `schema` is that of the output, with the columns that are kept first. `texts` say how the columns of `written`, or all
+    `schema` is that of the output, with the columns that are kept first. `classes` are the labels, if any. `texts` say how the columns of `written`, or all
     where that is None, write values as texts. `folder` is where workers write parts, or None where the client does. `coded`
     are columns of texts that are read as positions in a dictionary, for speed.
     """
@@ -40,6 +40,7 @@ class Job:
     columns: Sequence[str]
     kept: Sequence[str]
     schema: pa.Schema
+    classes: pa.Array | None
     form: str
     faults: str = "refuse"
     texts: Texts = Texts()
@@ -97,7 +98,7 @@ class Scorer:
 
         With `check`, faults are looked for and nothing is answered.
         """
-        job, scored, tables = self._job, Scored(part, 0, 0, None, FAULTS.empty_table(), 0), []
+        job, scored, tables = self._job, Scored(part, 0, 0, None, pa.Table.from_batches([], FAULTS), 0), []
         batches = (
             [source]
             if isinstance(source, pa.RecordBatch)
@@ -133,7 +134,7 @@ class Scorer:
         rows = zip(*(column.tell(doubtful) for column in values.values())) if len(doubtful) else ()
         accepted, faults = self._judge(doubtful.tolist(), [dict(zip(values, row)) for row in rows])
         if check:
-            return self._job.schema.empty_table(), _number(faults, first)
+            return pa.Table.from_batches([], self._job.schema), _number(faults, first)
         good = np.ones(len(batch), dtype=bool)
         good[[fault["row"] for fault in faults]] = False
         with np.errstate(over="ignore"):  # of the numbers that are faults
@@ -150,7 +151,7 @@ class Scorer:
                 faults + [describe_fault(NO_ANSWER, row) for row in lost.tolist()], key=lambda fault: fault["row"]
             )
             good[lost] = False
-        return self._put_together(batch, good, [*answers, pa.array(warned[finite])]), _number(faults, first)
+        return self._put_together(batch, good, [*answers, _wrap(warned[finite])]), _number(faults, first)
 
     def _texts(self, name: str) -> Texts | None:
         return self._job.texts if self._job.written is None or name in self._job.written else None
@@ -187,11 +188,11 @@ class Scorer:
 
     def _decode(self, output: np.ndarray) -> list[pa.Array]:
         contract = self._predictor.contract
-        if classes := contract["target"]["classes"]:
+        if contract["target"]["classes"]:
             probabilities, chosen = decide_classes(output, contract)
-            return [pa.array(classes).take(pa.array(chosen)), *map(pa.array, np.ascontiguousarray(probabilities.T))]
+            return [self._job.classes.take(_wrap(chosen)), *map(_wrap, np.ascontiguousarray(probabilities.T))]
         answers = decode_answers(output, contract)
-        return [pa.array([answer[field.name] for answer in answers], pa.float64()) for field in self._fields()]
+        return [_wrap(np.array([answer[field.name] for answer in answers], dtype=float)) for field in self._fields()]
 
     def _fields(self) -> list[pa.Field]:
         return list(self._job.schema)[len(self._job.kept) : -1]
@@ -209,6 +210,11 @@ class Scorer:
         if self._job.written is None and is_text(column.type):  # an empty field of a .csv file
             column = pc.if_else(pc.equal(column, ""), None, column)
         return column if column.type == field.type else column.cast(field.type)
+
+
+def _wrap(numbers: np.ndarray) -> pa.Array:
+    """Numbers as they lie in memory. `pa.array` would import pandas, which takes half a second of each worker's start."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def write_rows(table: pa.Table, header: bool = False) -> bytes:

@@ -11,7 +11,7 @@ from modeler.model.dates import DAY, EPOCH, MICROSECOND, read_date, write_date
 from modeler.service.body import LARGEST
 
 FIRST, LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
-TRUE, FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
+TRUE, FALSE = ["true", "1"], ["false", "0"]
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def _read_numbers(column: pa.Array, texts: Texts | None, name: str) -> tuple:
         values, told = np.full(len(column), np.nan), _take_from(column)
         missing = _as_mask(column.is_null())
         if texts:
-            values = _cast_texts(column, texts, name).to_numpy(zero_copy_only=False)
+            values = _to_numpy(_cast_texts(column, texts, name), np.nan)
     else:
-        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        values = _to_numpy(column.cast(pa.float64(), safe=False), np.nan)
         missing = np.isnan(values)
 
     def tell(rows: np.ndarray) -> list:
@@ -126,10 +126,10 @@ def _read_booleans(column: pa.Array) -> tuple:
     column = _decode(column)
     missing = _as_mask(column.is_null())
     if pa.types.is_boolean(column.type):
-        values = column.cast(pa.uint8()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = _to_numpy(column.cast(pa.uint8()).cast(pa.float64()), np.nan)
         return values, np.zeros(len(column), dtype=bool), missing, _take_from(column)
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    true, false = (_as_mask(pc.is_in(lower, known)) for known in (TRUE, FALSE))
+    true, false = (_as_mask(pc.is_in(lower, pa.array(known))) for known in (TRUE, FALSE))
     values = np.where(true, 1.0, np.where(false, 0.0, np.nan))
 
     def tell(rows: np.ndarray) -> list:
@@ -142,7 +142,7 @@ def _read_booleans(column: pa.Array) -> tuple:
 def _read_categories(column: pa.Array) -> tuple:
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     known = np.array([*coded.dictionary.cast(pa.string()).to_pylist(), None], dtype=object)
-    values = known[coded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+    values = known[_to_numpy(coded.indices, len(known) - 1)]
     missing = np.equal(values, None).astype(bool)
     return values, np.zeros(len(column), dtype=bool), missing, lambda rows: values[rows].tolist()
 
@@ -153,7 +153,8 @@ def _read_dates(column: pa.Array, feature: dict) -> tuple:
     if getattr(column.type, "tz", None):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
         column = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us"))
-    moments = column.cast(pa.timestamp("us"), safe=False).to_numpy(zero_copy_only=False)
+    counted = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    moments = _to_numpy(counted, np.iinfo(np.int64).min).view("datetime64[us]")
     missing = np.isnat(moments)
     faulty = ~missing & ~((moments >= FIRST) & (moments <= LAST))
     if not feature["time"]:
@@ -169,7 +170,7 @@ def _read_date_texts(column: pa.Array, feature: dict) -> tuple:
         except ValueError:
             moments.append("NaT")
     known = np.array([np.datetime64(moment, "us") for moment in [*moments, "NaT"]])
-    values = known[coded.indices.fill_null(len(moments)).to_numpy(zero_copy_only=False)]
+    values = known[_to_numpy(coded.indices, len(moments))]
     missing = _as_mask(column.is_null())
     return values, np.isnat(values) & ~missing, missing, _take_from(column)
 
@@ -194,4 +195,16 @@ def _take_from(column: pa.Array) -> Callable[[np.ndarray], list]:
 
 
 def _as_mask(column: pa.Array) -> np.ndarray:
-    return column.to_numpy(zero_copy_only=False).astype(bool)
+    return _to_numpy(column.cast(pa.uint8()), 0).astype(bool)
+
+
+def _to_numpy(column: pa.Array, missing: float) -> np.ndarray:
+    """Numbers, with `missing` for null. Arrow's `to_numpy` imports pandas, which takes half a second of a worker's start."""
+    if not len(column):
+        return np.zeros(0, column.type.to_pandas_dtype())
+    bits, content = column.buffers()
+    values = np.from_dlpack(pa.Array.from_buffers(column.type, len(column), [None, content], offset=column.offset))
+    if not column.null_count:
+        return values
+    present = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[column.offset :][: len(column)]
+    return np.where(present, values, missing)
