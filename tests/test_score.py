@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from modeler.model.answers import decide_classes, decode_answers
 from modeler.model.contract import used_features, write_json
 from modeler.model.stored import StoredModel, content_version
 from modeler.score.job import describe_job, open_source
-from modeler.score.output import MARK
+from modeler.score.output import MARK, Draft
+from modeler.score.parquet import GroupWriter, Slice, read_slices
 from modeler.score.places import find_place, list_files
 from modeler.score.scorer import Scorer
 from modeler.score.source import ParquetSource
@@ -184,9 +186,9 @@ def same_answers(table: pa.Table, answers: list[dict | None]) -> None:
             assert {name: row[name] for name in rest} == pytest.approx(rest, rel=1e-6)
 
 
-def make_scorer(predictor: Predictor, schema: pa.Schema, kept: list[str], faults: str) -> Scorer:
+def make_scorer(predictor: Predictor, schema: pa.Schema, kept: list[str], faults: str, **changes) -> Scorer:
     source = ParquetSource(find_place("rows.parquet"), {"rows.parquet": schema}, [])
-    return Scorer(predictor, describe_job(source, predictor, kept, "parquet", faults, []))
+    return Scorer(predictor, replace(describe_job(source, predictor, kept, "parquet", faults, []), **changes))
 
 
 def write_csv(frame: pd.DataFrame, path: Path, **settings) -> Path:
@@ -225,6 +227,7 @@ DATES = [
     {"day": pa.date32(), "at": pa.timestamp("us")},
     {"day": pa.date64(), "at": pa.timestamp("ms")},
     {"day": pa.timestamp("s"), "at": pa.timestamp("us", "+02:00")},
+    {"day": pa.timestamp("us"), "at": pa.timestamp("ms", "America/New_York")},
     {"day": pa.string(), "at": pa.string()},
 ]
 
@@ -248,6 +251,8 @@ def test_every_row_gets_the_services_answer_or_its_faults(predictor, rows, dates
     for row in rows:
         if as_texts:
             row |= {"day": row["day text"], "at": row["at text"]}
+        elif dates["day"] == pa.timestamp("us"):
+            row |= {"day": row["at"]}
         written = {} if as_texts else {name: write_moment(row[name]) for name in dates}
         missing = {name: None for name in ("size", "count") if row[name] != row[name]}  # as in a retrain
         sent.append({name: row[name] for name in USED} | written | missing)
@@ -267,6 +272,8 @@ def test_classes_of_many_rows_are_those_of_single_ones():
     outputs = rng.dirichlet([1, 1, 1], 3000).astype(np.float32)
     outputs[::3] = outputs[::3].round(1)
     outputs[:10] = [1 / 3, 1 / 3, 1 / 3]
+    outputs[10:20, :2] = np.array([0.5, 0.5]) + np.linspace(-2e-5, 2e-5, 10)[:, None] * [1, -1]
+    outputs[10:20, 2] = 0
     two = {"name": "y", "classes": ["a", "b"], "positive": "b", "threshold": 0.3}
     pairs = np.stack([1 - outputs[:, 0], outputs[:, 0]], axis=1)
     pairs[:200, 1] = 0.3 + np.linspace(-2e-5, 2e-5, 200)
@@ -303,6 +310,32 @@ def test_every_target_is_answered_and_low_and_high_are_kept(kind, tmp_path, monk
     names = {"several": ["label", *(f"probability:{name}" for name in "123")], "values": ["value", "low", "high"]}[kind]
     assert table.column_names == ["id", *names, "warnings"]
     assert table.schema.metadata == {b"model": model.tag.encode()}
+
+
+def test_date_beyond_the_calendar_is_a_fault(predictor):
+    batch = pa.RecordBatch.from_pandas(make_frame(2))
+    late = pa.array([253_402_300_800, 0], pa.int64()).cast(pa.timestamp("s"))  # the year 10000
+    batch = batch.set_column(batch.schema.names.index("day"), "day", late)
+    _, (fault,) = make_scorer(predictor, batch.schema, [], "skip").score(batch, 0)
+    assert (fault["row"], fault["field"]) == (0, "day") and "is no date; it must be a date" in fault["message"]
+
+
+def test_text_that_the_service_takes_for_a_number_is_answered_as_it_reads_it(predictor, monkeypatch):
+    """As it does where the contract says how numbers are written as texts."""
+    frame, read = make_frame(30), predictor.reader.read
+
+    def read_numbers(body: bytes) -> list[dict]:
+        rows = from_json(body)
+        for row in rows:
+            row["count"] = float(row["count"].removesuffix(" pieces"))
+        return read(to_json(rows))
+
+    expected = [ask(predictor, row)[0] for row in raw_records(frame[USED])]
+    monkeypatch.setattr(predictor.reader, "read", read_numbers)
+    batch = pa.RecordBatch.from_pandas(frame.assign(count=frame["count"].map("{} pieces".format)))
+    table, faults = make_scorer(predictor, batch.schema, [], "refuse").score(batch, 0)
+    assert faults == []
+    same_answers(table, expected)
 
 
 def test_row_without_a_finite_answer_is_a_fault_in_the_services_words(predictor, tmp_path, monkeypatch):
@@ -486,6 +519,42 @@ def test_pieces_follow_from_the_file_alone(tmp_path, monkeypatch):
     ]
 
 
+def test_worker_reads_just_its_slices_and_names_enough_faults(predictor, tmp_path):
+    frame = make_frame(1000)
+    frame["code"] = frame["code"].astype(object).where(frame.index % 100 != 50, None)
+    frame.to_parquet(path := tmp_path / "rows.parquet", row_group_size=600)
+    slices = [Slice(str(path), str(path), 0, 300, 200), Slice(str(path), str(path), 1, 128, 272)]
+    table = pa.Table.from_batches(read_slices(slices, ["id"], [], 128))
+    assert table["id"].to_pylist() == frame["id"].iloc[[*range(300, 500), *range(728, 1000)]].tolist()
+    scorer = make_scorer(predictor, pa.parquet.read_schema(path), [], "refuse", batch_rows=128)
+    faults = scorer.work(0, 300, slices[:1], False).faults
+    assert faults["row"].to_pylist() == [350, 450]
+
+
+def test_row_groups_do_not_tell_how_the_rows_arrived(tmp_path, monkeypatch):
+    monkeypatch.setattr("modeler.score.parquet.GROUP_ROWS", 100)
+    table = pa.Table.from_pandas(make_frame(730), preserve_index=False)
+    for name, size in {"one": 730, "other": 77}.items():
+        writer = GroupWriter(tmp_path / name, table.schema)
+        for start in range(0, 730, size):
+            writer.write(table.slice(start, size))
+        writer.close()
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    metadata = pa.parquet.read_metadata(tmp_path / "one")
+    assert [metadata.row_group(number).num_rows for number in range(8)] == [100] * 7 + [30]
+
+
+def test_folder_holds_nothing_of_a_worker_that_was_killed(tmp_path):
+    schema = pa.schema([("x", pa.int64())])
+    with Draft(find_place(f"{tmp_path}/out/"), "folder", schema, "made:1") as draft:
+        folder = Path(draft.begin())
+        (folder / ".part-00000.parquet.123").write_text("half")
+        draft.add(0, [pa.table({"x": [1]}, schema)])
+        draft.commit(1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MARK, "part-00000.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("keep", [None, "all", "colour,id", "day"])
 def test_columns_are_kept_as_told(keep, rows, tmp_path, capsys):
     path, frame, _ = rows
@@ -509,6 +578,7 @@ def test_columns_are_kept_as_told(keep, rows, tmp_path, capsys):
         (["{rows}", "{tmp}/out.csv", "--cluster", "local:none"], "local:N takes a number of workers", 2),
         (["ftp://x/a.csv", "{tmp}/out.csv"], "ftp:// cannot be reached", 2),
         (["{rows}", "{rows}", "--overwrite"], "is the input", 2),
+        (["{rows.parent}/*.parquet", "{rows.parent}/out.parquet"], "is the input, or belongs to it", 2),
         (["{rows}", "{tmp}/out.csv", "--faults", "drop"], "invalid choice: 'drop'", 2),
     ],
 )

@@ -150,9 +150,6 @@ def _read_categories(column: pa.Array) -> tuple:
 def _read_dates(column: pa.Array, feature: dict) -> tuple:
     if is_text(column.type):
         return _read_date_texts(_decode(column), feature)
-    if getattr(column.type, "tz", None):
-        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
-        column = column.cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.timestamp("us"))
     counted = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     moments = _to_numpy(counted, np.iinfo(np.int64).min).view("datetime64[us]")
     missing = np.isnat(moments)
