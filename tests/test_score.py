@@ -320,6 +320,52 @@ def test_date_beyond_the_calendar_is_a_fault(predictor):
     assert (fault["row"], fault["field"]) == (0, "day") and "is no date; it must be a date" in fault["message"]
 
 
+AMOUNTS = st.sampled_from(
+    [None, "$1,050.5", "$ 12", "-$3", "12", "12.5", "($40)", "$1e39", "abc", "", "$12.345,6", "€ 5"]
+)
+FLAGS = st.sampled_from([None, "yes", "No", " YES ", "true", "1", "", "maybe"])
+
+
+@pytest.fixture(scope="module")
+def priced(tmp_path_factory) -> Predictor:
+    """A model of a file that has numbers as amounts, and booleans as yes and no."""
+    folder = tmp_path_factory.mktemp("priced") / "model"
+    return Predictor(fit_model(folder, "two", {"size": "$1,234.5", "flag": ["no", "yes"]}), sys.maxsize)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(AMOUNTS, FLAGS), min_size=1, max_size=12), st.booleans())
+def test_amounts_and_yes_and_no_are_read_as_the_service_reads_them(priced, pairs, coded):
+    sent = raw_records(make_frame(len(pairs))[USED])
+    for row, (size, flag) in zip(sent, pairs):
+        row |= {"size": size, "flag": flag}
+    batch = pa.RecordBatch.from_pandas(make_frame(len(pairs)))
+    for name in ("size", "flag"):
+        column = pa.array([row[name] for row in sent], pa.string())
+        place = batch.schema.names.index(name)
+        batch = batch.set_column(place, name, column.dictionary_encode() if coded else column)
+    table, faults = make_scorer(priced, batch.schema, [], "blank").score(batch, 0)
+    asked = [ask(priced, row) for row in sent]
+    same_answers(table, [answer for answer, _ in asked])
+    assert faults == [fault | {"row": number} for number, (_, found) in enumerate(asked) for fault in found]
+
+
+@pytest.mark.parametrize("form", ["${:,.3f}", "{:.3f}"])
+def test_file_may_have_amounts_or_plain_numbers(form, priced, tmp_path):
+    frame = make_frame(80)
+    answers = [ask(priced, row)[0] for row in raw_records(frame[USED])]
+    written = frame.assign(
+        size=frame["size"].map(form.format, na_action="ignore"), flag=frame["flag"].map({True: "Yes", False: "no"})
+    )
+    place = find_place(str(write_csv(written, tmp_path / "rows.csv")))
+    source = open_source(place, list_files(place), priced, CsvFormat())
+    scorer = Scorer(priced, describe_job(source, priced, ["id"], "parquet", "refuse", []))
+    (block,) = source.read_blocks(["id", *USED], priced.contract, ["id"])
+    table, faults = scorer.score(block, 0)
+    assert faults == []
+    same_answers(table, answers)
+
+
 def test_text_that_the_service_takes_for_a_number_is_answered_as_it_reads_it(predictor, monkeypatch):
     """As it does where the contract says how numbers are written as texts."""
     frame, read = make_frame(30), predictor.reader.read

@@ -25,6 +25,7 @@ from modeler.data.dialect import (
     holds_text,
 )
 from modeler.data.reading import MISSING, NUMBER, SAMPLE, refuse_foreign
+from modeler.model.amounts import has_texts, read_value
 from modeler.model.contract import used_features
 from modeler.score.places import Place, first_line
 from modeler.score.values import Texts
@@ -65,7 +66,7 @@ class CsvSource:
         """
         types, position = dict.fromkeys(columns, pa.string()), 0
         for feature in used_features(contract):
-            if feature["name"] in kept or self.texts.trimmed:
+            if feature["name"] in [*kept, *self.texts.formatted] or self.texts.trimmed:
                 continue
             if feature["type"] == "category":
                 types[feature["name"]] = pa.dictionary(pa.int32(), pa.string())
@@ -148,7 +149,7 @@ def open_csv(place: Place, path: str, contract: dict, told: CsvFormat) -> CsvSou
                 f"column name {repeated[0]!r} stands in {place.shown} more than once; rename or remove one"
             )
         trimmed = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
-        texts = Texts(tuple(MISSING), NUMBER, {}, trimmed)
+        texts = Texts(tuple(MISSING), NUMBER, trimmed=trimmed)
         source = CsvSource(place, path, size, encoding, SEPARATORS[separator], header, texts)
         return _settle_decimals(source, contract, told.decimal)
     except ModelerError as error:
@@ -180,23 +181,38 @@ def _find_header(place: Place, sample: str, contract: dict, told: str, cut: bool
 
 
 def _settle_decimals(source: CsvSource, contract: dict, told: str) -> CsvSource:
-    """Find the decimals by the first block, as a retrain does by all rows: those of each column that needs more than a cast."""
-    names = [f["name"] for f in used_features(contract) if f["type"] == "number" and f["name"] in source.schema.names]
-    first = next(source._parse(dict.fromkeys(names, pa.string())), None) if names else None
+    """Find by the first block, as a retrain does by all rows, how numbers are written that a cast does not read."""
+    numbers = {
+        f["name"]: f for f in used_features(contract) if f["type"] == "number" and f["name"] in source.schema.names
+    }
+    first = next(source._parse(dict.fromkeys(numbers, pa.string())), None) if numbers else None
     if first is None or not len(first):
         return source
-    raw, columns, local = {}, {}, {}
-    for name in names:
-        trimmed = pc.utf8_trim_whitespace(first[name])
-        looks = [pc.match_substring_regex(trimmed, pattern) for pattern in (WITH_COMMA, WITH_POINT, NUMBER)]
-        raw[name] = pa.chunked_array([trimmed.filter(pc.or_(looks[0], pc.or_(looks[1], looks[2])))])
+    raw, columns, local, formatted = {}, {}, {}, []
+    for name, feature in numbers.items():
+        texts = pc.utf8_trim_whitespace(first[name])
+        if has_texts(feature) and _is_formatted(texts, feature):
+            formatted.append(name)
+            continue
+        looks = [pc.match_substring_regex(texts, pattern) for pattern in (WITH_COMMA, WITH_POINT, NUMBER)]
+        raw[name] = pa.chunked_array([texts.filter(pc.or_(looks[0], pc.or_(looks[1], looks[2])))])
         with suppress(pa.ArrowInvalid):
             columns[name] = raw[name].cast(pa.float64())
         columns.setdefault(name, raw[name])
-    decimal = find_decimal(source.place.shown, raw, columns, told)
+    decimal = find_decimal(source.place.shown, raw, columns, told, {})
     for name, column in raw.items():
         if decimal == "comma" and all_match(column, WITH_COMMA):
             local[name] = WITH_COMMA, "."
         elif decimal == "point" and all_match(column, WITH_POINT) and (told == "point" or holds_text(column, ",")):
             local[name] = WITH_POINT, ","
-    return replace(source, texts=replace(source.texts, local=local), decimal=decimal)
+    return replace(source, texts=replace(source.texts, local=local, formatted=formatted), decimal=decimal)
+
+
+def _is_formatted(column: pa.Array, feature: dict) -> bool:
+    """Are the numbers of a column amounts as the contract has them? One that a cast alone can read says no."""
+    for text in column.filter(pc.match_substring_regex(column, NUMBER)).unique().to_pylist():
+        try:
+            read_value(text, feature)
+        except ValueError:
+            return False
+    return True

@@ -113,7 +113,7 @@ def _find_fault(feature: dict, schema: pa.Schema, settled: bool) -> str | None:
         told = "is missing" if count == 0 else f"stands there {count} times"
         return f"{told}{near}; it must be {describe_values(feature)}"
     kind = schema.field(name).type
-    if fits(kind, feature["type"]) or (settled and not pa.types.is_nested(kind)):
+    if fits(kind, feature) or (settled and not pa.types.is_nested(kind)):
         return None
     return f"has values of the type {kind}; it must be {describe_values(feature)}"
 

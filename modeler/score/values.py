@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modeler.model.amounts import LARGEST, has_texts, read_value
 from modeler.model.dates import DAY, EPOCH, MICROSECOND, read_date, write_date
-from modeler.service.body import LARGEST
 
 FIRST, LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
 TRUE, FALSE = ["true", "1"], ["false", "0"]
@@ -19,13 +19,14 @@ class Texts:
     """How a file writes values as texts.
 
     `missing` are the texts of a missing value, `number` is the pattern of a number. `local` has, by name, the columns with
-    decimal commas or separated thousands: the pattern of their numbers and what stands between thousands. `trimmed` says that
-    a space follows each separator.
+    decimal commas or separated thousands: the pattern of their numbers and what stands between thousands. `formatted` are the
+    columns of amounts as the contract has them. `trimmed` says that a space follows each separator.
     """
 
     missing: Sequence[str] = ()
     number: str = ""
     local: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    formatted: Sequence[str] = ()
     trimmed: bool = False
 
 
@@ -45,14 +46,14 @@ def read_values(column: pa.Array, feature: dict, texts: Texts | None) -> Values:
     The service accepts every value that is not in doubt, and `vector` holds what it would make of it. A NaN of a file is a
     missing value, as in a retrain.
     """
-    if pa.types.is_null(column.type) or (texts and not fits(column.type, feature["type"])):
+    if pa.types.is_null(column.type) or (texts and not fits(column.type, feature)):
         column = column.cast(pa.string())
     if texts and is_text(column.type):
         column = _clean_texts(column, texts)
     if feature["type"] == "number":
-        vector, faulty, missing, tell = _read_numbers(column, texts, feature["name"])
+        vector, faulty, missing, tell = _read_numbers(column, texts, feature)
     elif feature["type"] == "boolean":
-        vector, faulty, missing, tell = _read_booleans(column)
+        vector, faulty, missing, tell = _read_booleans(column, texts, feature)
     elif feature["type"] == "category":
         vector, faulty, missing, tell = _read_categories(column)
     else:
@@ -67,16 +68,15 @@ def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def fits(kind: pa.DataType, wanted: str) -> bool:
+def fits(kind: pa.DataType, feature: dict) -> bool:
     """Can a column of this type hold what a feature wants?"""
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    number = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_decimal(inner)
+    inner, wanted = kind.value_type if pa.types.is_dictionary(kind) else kind, feature["type"]
     if pa.types.is_null(inner):
         return True
     if wanted == "number":
-        return number or is_text(inner)
+        return pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_decimal(inner) or is_text(inner)
     if wanted == "boolean":
-        return pa.types.is_boolean(inner)
+        return pa.types.is_boolean(inner) or (has_texts(feature) and is_text(inner))
     if wanted == "date":
         return pa.types.is_date(inner) or pa.types.is_timestamp(inner) or is_text(inner)
     return is_text(inner) or (inner is not kind and pa.types.is_integer(inner))
@@ -90,23 +90,43 @@ def _clean_texts(column: pa.Array, texts: Texts) -> pa.Array:
     return pc.if_else(pc.is_in(column, pa.array(texts.missing, pa.string())), None, column)
 
 
-def _read_numbers(column: pa.Array, texts: Texts | None, name: str) -> tuple:
+def _read_numbers(column: pa.Array, texts: Texts | None, feature: dict) -> tuple:
     """A text that is no number is for the service to judge, and so is every text of a file that knows numbers."""
-    column, told = _decode(column), None
-    if is_text(column.type):
-        values, told = np.full(len(column), np.nan), _take_from(column)
-        missing = _as_mask(column.is_null())
-        if texts:
-            values = _to_numpy(_cast_texts(column, texts, name), np.nan)
-    else:
+    column, told, name = _decode(column), None, feature["name"]
+    missing = _as_mask(column.is_null())
+    if not is_text(column.type):
         values = _to_numpy(column.cast(pa.float64(), safe=False), np.nan)
         missing = np.isnan(values)
+    else:
+        told = _take_from(column)
+        if has_texts(feature) and (not texts or name in texts.formatted):
+            values = _read_formatted(column, feature)
+        elif texts:
+            values = _to_numpy(_cast_texts(column, texts, name), np.nan)
+        else:
+            values = np.full(len(column), np.nan)
+    return values, ~missing & ~(np.abs(values) <= LARGEST), missing, _tell(values, told, float)
+
+
+def _tell(values: np.ndarray, told: Callable | None, kind: type) -> Callable:
+    """What a caller would send: a number or a boolean, or the text where it is none."""
 
     def tell(rows: np.ndarray) -> list:
         texts = told(rows) if told else [None] * len(rows)
-        return [text if number != number else number for number, text in zip(values[rows].tolist(), texts)]
+        return [text if value != value else kind(value) for value, text in zip(values[rows].tolist(), texts)]
 
-    return values, ~missing & ~(np.abs(values) <= LARGEST), missing, tell
+    return tell
+
+
+def _read_formatted(column: pa.Array, feature: dict) -> np.ndarray:
+    """The numbers or booleans of texts that are written as the contract's format has them, NaN for others."""
+    coded, known = _encode(column), []
+    for text in coded.dictionary.to_pylist():
+        try:
+            known.append(float(read_value(text, feature)))
+        except (ValueError, TypeError):  # a dictionary may hold a null
+            known.append(np.nan)
+    return np.array([*known, np.nan])[_to_numpy(coded.indices, len(known))]
 
 
 def _cast_texts(column: pa.Array, texts: Texts, name: str) -> pa.Array:
@@ -122,25 +142,22 @@ def _cast_texts(column: pa.Array, texts: Texts, name: str) -> pa.Array:
         return pc.if_else(pc.match_substring_regex(column, texts.number), column, None).cast(pa.float64())
 
 
-def _read_booleans(column: pa.Array) -> tuple:
+def _read_booleans(column: pa.Array, texts: Texts | None, feature: dict) -> tuple:
     column = _decode(column)
     missing = _as_mask(column.is_null())
-    if pa.types.is_boolean(column.type):
+    if not is_text(column.type):
         values = _to_numpy(column.cast(pa.uint8()).cast(pa.float64()), np.nan)
-        return values, np.zeros(len(column), dtype=bool), missing, _take_from(column)
-    lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    true, false = (_as_mask(pc.is_in(lower, pa.array(known))) for known in (TRUE, FALSE))
-    values = np.where(true, 1.0, np.where(false, 0.0, np.nan))
-
-    def tell(rows: np.ndarray) -> list:
-        pairs = zip(values[rows].tolist(), _take_from(column)(rows))
-        return [text if value != value else bool(value) for value, text in pairs]
-
-    return values, ~(true | false | missing), missing, tell
+        return values, np.zeros(len(column), dtype=bool), missing, _tell(values, None, bool)
+    values = _read_formatted(column, feature) if has_texts(feature) else np.full(len(column), np.nan)
+    if texts:
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        for number, known in enumerate((FALSE, TRUE)):
+            values[np.isnan(values) & _as_mask(pc.is_in(lower, pa.array(known)).fill_null(False))] = number
+    return values, np.isnan(values) & ~missing, missing, _tell(values, _take_from(column), bool)
 
 
 def _read_categories(column: pa.Array) -> tuple:
-    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    coded = _encode(column)
     known = np.array([*coded.dictionary.cast(pa.string()).to_pylist(), None], dtype=object)
     values = known[_to_numpy(coded.indices, len(known) - 1)]
     missing = np.equal(values, None).astype(bool)
@@ -149,7 +166,7 @@ def _read_categories(column: pa.Array) -> tuple:
 
 def _read_dates(column: pa.Array, feature: dict) -> tuple:
     if is_text(column.type):
-        return _read_date_texts(_decode(column), feature)
+        return _read_date_texts(column, feature)
     counted = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
     moments = _to_numpy(counted, np.iinfo(np.int64).min).view("datetime64[us]")
     missing = np.isnat(moments)
@@ -160,15 +177,17 @@ def _read_dates(column: pa.Array, feature: dict) -> tuple:
 
 
 def _read_date_texts(column: pa.Array, feature: dict) -> tuple:
-    coded, moments = column.dictionary_encode(), []
+    coded, moments = _encode(column), []
     for text in coded.dictionary.to_pylist():
         try:
             moments.append(read_date(text, feature))
-        except ValueError:
+        except (ValueError, TypeError):  # a dictionary may hold a null
             moments.append("NaT")
     known = np.array([np.datetime64(moment, "us") for moment in [*moments, "NaT"]])
     values = known[_to_numpy(coded.indices, len(moments))]
-    missing = _as_mask(column.is_null())
+    missing = np.array([text is None for text in [*coded.dictionary.to_pylist(), None]])[
+        _to_numpy(coded.indices, len(moments))
+    ]
     return values, np.isnat(values) & ~missing, missing, _take_from(column)
 
 
@@ -185,6 +204,10 @@ def _decode(column: pa.Array) -> pa.Array:
     """The values themselves, where a column holds positions in a dictionary; texts of the one usual type."""
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     return column.cast(pa.string()) if is_text(column.type) else column
+
+
+def _encode(column: pa.Array) -> pa.DictionaryArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def _take_from(column: pa.Array) -> Callable[[np.ndarray], list]:
