@@ -29,7 +29,6 @@ from sklearn.preprocessing import OneHotEncoder
 
 import pipeline
 from modeler.data.derive import derive_contract
-from modeler.data.dialect import CsvFormat
 from modeler.data.rows import raw_records
 from modeler.data.tables import Table
 from modeler.model.answers import decide_classes, decode_answers
@@ -301,7 +300,7 @@ def test_every_target_is_answered_and_low_and_high_are_kept(kind, tmp_path, monk
         for module in ("modeler.score.scorer", "modeler.service.predictor"):
             monkeypatch.setattr(f"{module}.decode_answers", decode)
     frame.to_parquet(tmp_path / "rows.parquet")
-    source = open_source(place := find_place(str(tmp_path / "rows.parquet")), list_files(place), predictor, CsvFormat())
+    source = open_source(place := find_place(str(tmp_path / "rows.parquet")), list_files(place), predictor, {})
     job = describe_job(source, predictor, ["id"], "parquet", "refuse", [])
     (piece,) = [slices for _, slices in source.list_chunks()]
     (table,) = Scorer(predictor, job).work(0, 0, piece, False).answers
@@ -358,7 +357,7 @@ def test_file_may_have_amounts_or_plain_numbers(form, priced, tmp_path):
         size=frame["size"].map(form.format, na_action="ignore"), flag=frame["flag"].map({True: "Yes", False: "no"})
     )
     place = find_place(str(write_csv(written, tmp_path / "rows.csv")))
-    source = open_source(place, list_files(place), priced, CsvFormat())
+    source = open_source(place, list_files(place), priced, {})
     scorer = Scorer(priced, describe_job(source, priced, ["id"], "parquet", "refuse", []))
     (block,) = source.read_blocks(["id", *USED], priced.contract, ["id"])
     table, faults = scorer.score(block, 0)

@@ -187,7 +187,7 @@ def test_worker_answers_the_golden_rows_before_it_scores(damaged, store, cluster
     )
     told = "differs from its golden rows" if damaged == "golden.json" else "was changed after it was stored"
     with open_cluster(cluster[0], 1) as workers, pytest.raises(ModelerError, match=told):
-        list(workers.run(store.tag, files, Job(["x"], [], pa.schema([]), None, "csv"), []))
+        list(workers.run(store.tag, files, Job(["x"], [], pa.schema([]), "csv"), []))
 
 
 @pytest.mark.slow

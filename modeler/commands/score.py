@@ -1,4 +1,4 @@
-"""Score a file: answer every row of a .csv or Parquet file, a folder or a pattern of Parquet, or an address such as s3://…"""
+"""Score a file: answer every row of a .csv file, of Parquet files, or of an address such as s3://bucket/rows/"""
 
 from types import SimpleNamespace
 
@@ -57,7 +57,8 @@ def describe_scoring(result: dict, faults: str, output: str) -> str:
     """What came of a scoring, for a person."""
     rows, seconds = result["rows"], result["seconds"]
     lines = [
-        f"{result['model']} answered {result['answered']} of {rows} rows in {seconds:.1f} s, {result['rows_per_second']} a second",
+        f"{result['model']} answered {result['answered']} of {rows} rows in {seconds:.1f} s, "
+        f"{result['rows_per_second']} a second",
         f"  output     {output}",
         f"  memory     {result['peak_memory'] / 1e6:.0f} MB at most in a worker",
     ]

@@ -1,4 +1,4 @@
-"""Work on a Dask cluster, of this machine or of others: shipped with all that it needs, done in order, a bounded part at a time."""
+"""Work on a Dask cluster, here or elsewhere: shipped with all that it needs, done in order, a bounded part at a time."""
 
 import asyncio
 import hashlib

@@ -28,15 +28,15 @@ from modeler.data.reading import MISSING, NUMBER, SAMPLE, refuse_foreign
 from modeler.model.amounts import has_texts, read_value
 from modeler.model.contract import used_features
 from modeler.score.places import Place, first_line
+from modeler.score.source import BLOCK
 from modeler.score.values import Texts
-
-BLOCK = 1 << 24  # bytes that are read and answered at once; the longest row a file may have
 
 
 @dataclass(frozen=True)
 class CsvSource:
     """A .csv file: how it is written, and what its numbers and missing values look like."""
 
+    is_csv = True
     place: Place
     path: str
     size: int
@@ -117,8 +117,8 @@ class CsvSource:
 
     def _refuse_uneven(self, row) -> ModelerError:
         return ModelerError(
-            f"line {row.number} of {self.place.shown}, {row.text[:60]!r}, has {row.actual_columns} values where the header has "
-            f"{row.expected_columns} names; mend it, or see whether the file is cut off there"
+            f"line {row.number} of {self.place.shown}, {row.text[:60]!r}, has {row.actual_columns} values where the header "
+            f"has {row.expected_columns} names; mend it, or see whether the file is cut off there"
         )
 
     def _explain(self, error: Exception) -> ModelerError:

@@ -1,9 +1,9 @@
-"""One scoring from its options to its output: what is checked before the first row, who does the work, and what came of it."""
+"""One scoring from its options to its output: what is checked first, who does the work, and what came of it."""
 
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -13,17 +13,14 @@ from types import SimpleNamespace
 import pyarrow as pa
 
 from modeler import ModelerError, UsageError, did_you_mean, list_names
-from modeler.data.dialect import CsvFormat
-from modeler.data.reading import NUMBER
 from modeler.model.contract import used_features
 from modeler.model.stored import CONTRACT, GRAPH, find_model
 from modeler.score.cluster import Cluster, open_cluster
-from modeler.score.csv_source import BLOCK, CsvSource, open_csv
 from modeler.score.output import Draft, check_output, find_form
 from modeler.score.parquet import read_slices
 from modeler.score.places import Place, find_place, list_files
 from modeler.score.scorer import NAMED, Job, Scorer, describe_answers, write_rows
-from modeler.score.source import ParquetSource, check_columns, open_parquet
+from modeler.score.source import BLOCK, check_columns, open_parquet
 from modeler.score.values import Texts, is_text
 from modeler.service.predictor import Predictor, load_predictor
 
@@ -44,17 +41,18 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
     with _find_hands(options.cluster, given, files) as find_cluster:
         predictor = load_predictor(options.model, sys.maxsize)
         stored = find_model(predictor.tag)
-        told = CsvFormat.from_parameters(stored.read("provenance.json")["parameters"]["eda.ipynb"])
+        told = stored.read("provenance.json")["parameters"]["eda.ipynb"]
         source = open_source(given, files, predictor, told)
-        settled = [part.rpartition("=")[0] for part in next(csv.reader([told.columns], skipinitialspace=True), [])]
+        parts = next(csv.reader([told.get("columns", "")], skipinitialspace=True), [])
+        settled = source.schema.names if source.is_csv else [part.rpartition("=")[0] for part in parts]
         kept = choose_kept(options.keep, source, predictor)
-        check_columns(source, predictor, kept, source.schema.names if isinstance(source, CsvSource) else settled)
+        check_columns(source, predictor, kept, settled)
         job = describe_job(source, predictor, kept, form, options.faults, settled)
         with Draft(place, form, job.schema, predictor.tag) as draft:
             cluster = find_cluster()
             say(f"score      {given.shown} with {predictor.tag}")
             folder = draft.begin()
-            reads = cluster and isinstance(source, ParquetSource) and (cluster.is_local or not given.is_local)
+            reads = cluster and not source.is_csv and (cluster.is_local or not given.is_local)
             writes = reads and form == "folder" and (cluster.is_local or not place.is_local)
             job = replace(job, folder=folder if writes else None)
             pieces = cut_pieces(source, job, predictor.contract, reads, tally)
@@ -81,10 +79,16 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
     }
 
 
-def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: CsvFormat) -> ParquetSource | CsvSource:
-    """Open an input by its ending, a folder or a pattern as Parquet."""
+def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: Mapping):
+    """Open an input by its ending, a folder or a pattern as Parquet; `told` are the parameters of the model's eda.ipynb.
+
+    Returns a ParquetSource or a CsvSource.
+    """
     if len(files) == 1 and files[0].lower().endswith(".csv"):
-        return open_csv(place, files[0], predictor.contract, told)
+        from modeler.data.dialect import CsvFormat  # late, since it imports pandas, which Parquet does without
+        from modeler.score.csv_source import open_csv
+
+        return open_csv(place, files[0], predictor.contract, CsvFormat.from_parameters(told))
     if strange := [path for path in files if not path.lower().endswith(".parquet")]:
         raise UsageError(
             f"{strange[0]} ends in {Path(strange[0]).suffix or 'nothing'}; an input ends in .csv or .parquet"
@@ -92,7 +96,7 @@ def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: 
     return open_parquet(place, files)
 
 
-def choose_kept(told: str | None, source: ParquetSource | CsvSource, predictor: Predictor) -> list[str]:
+def choose_kept(told: str | None, source, predictor: Predictor) -> list[str]:
     """The columns of the input that the output keeps: by default those that the model does not use, "all", or those told."""
     names, used = source.schema.names, {feature["name"] for feature in used_features(predictor.contract)}
     if told is None:
@@ -117,51 +121,44 @@ def choose_kept(told: str | None, source: ParquetSource | CsvSource, predictor: 
     return kept
 
 
-def describe_job(
-    source: ParquetSource | CsvSource,
-    predictor: Predictor,
-    kept: Sequence[str],
-    form: str,
-    faults: str,
-    settled: Sequence[str],
-) -> Job:
+def describe_job(source, predictor: Predictor, kept: Sequence[str], form: str, faults: str, settled) -> Job:
     """What the workers have to know; the output's columns with their types, and with the model's tag."""
     used = {feature["name"]: feature for feature in used_features(predictor.contract)}
-    classes = predictor.contract["target"]["classes"]
-    fields = [source.schema.field(name) for name in kept]
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in fields
-    ]
-    schema = pa.schema(
-        [*(field.with_nullable(True) for field in fields), *describe_answers(predictor)], {"model": predictor.tag}
-    )
+    fields = [pa.field(name, _decode(source.schema.field(name).type)) for name in kept]
+    schema = pa.schema([*fields, *describe_answers(predictor)], {"model": predictor.tag})
     if form == "csv":
         try:
-            write_rows(schema.empty_table(), header=True)
+            write_rows(pa.Table.from_batches([], schema), header=True)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UsageError(
                 f"a .csv file cannot hold a column that is kept ({error}); name others with --keep, or write .parquet"
             ) from None
-    columns, shape = (
-        list(dict.fromkeys([*used, *kept])),
-        {"schema": schema, "form": form, "faults": faults, "classes": classes and pa.array(classes)},
-    )
-    if isinstance(source, CsvSource):
-        return Job(columns, kept, texts=source.texts, written=None, **shape)
-    texts = {name for other in source.schemas.values() for name in used if is_text(other.field(name).type)}
-    coded = [name for name in texts if used[name]["type"] in ("category", "date") and name not in kept]
-    shape |= {
-        "texts": Texts(number=NUMBER),
-        "written": settled,
-        "coded": sorted(coded),
-        "batch_rows": source.batch_rows,
-    }
-    return Job(columns, kept, **shape)
+    job = Job(list(dict.fromkeys([*used, *kept])), kept, schema, form, faults)
+    if source.is_csv:
+        return replace(job, texts=source.texts, written=None)
+    coded = [
+        name
+        for name, feature in used.items()
+        if feature["type"] in ("category", "date") and name not in kept
+        if all(is_text(schema.field(name).type) for schema in source.schemas.values())
+    ]
+    texts = Texts(number=_find_number_pattern() if settled else "")
+    return replace(job, texts=texts, written=settled, coded=coded, batch_rows=source.batch_rows)
+
+
+def _decode(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _find_number_pattern() -> str:
+    from modeler.data.reading import NUMBER  # late, since it imports pandas
+
+    return NUMBER
 
 
 def cut_pieces(source, job: Job, contract: dict, reads: bool, tally: "Tally") -> Iterator[tuple]:
     """The work piece by piece, as `Scorer.work` takes it: slices that a worker reads by itself if `reads`, else batches."""
-    if isinstance(source, CsvSource):
+    if source.is_csv:
         first = 0
         for number, block in enumerate(source.read_blocks(job.columns, contract, job.kept)):
             yield number // PART_BLOCKS, first, block, tally.refused
@@ -228,8 +225,8 @@ class Tally:
         first = ", the first" if len(self._named) == NAMED else ""
         raise ModelerError(
             "\n  ".join([
-                f"{told} has rows that {model} cannot answer, so nothing was written; --faults skip leaves them out, blank leaves "
-                f"their answers empty. {len(self._named)} faults{first}, rows counted from 0:",
+                f"{told} has rows that {model} cannot answer, so nothing was written; --faults skip leaves them out, blank "
+                f"leaves their answers empty. {len(self._named)} faults{first}, rows counted from 0:",
                 *(_tell_fault(**fault) for fault in self._named),
             ])
         )  # fmt: skip

@@ -94,7 +94,7 @@ class Draft:
         self._sink = None
         if form == "csv":
             self._sink = open(self._file, "wb")
-            self._sink.write(write_rows(schema.empty_table(), header=True))
+            self._sink.write(write_rows(pa.Table.from_batches([], schema), header=True))
         elif form == "parquet":
             self._writer = GroupWriter(self._file, schema)
         elif place.is_local:
@@ -134,7 +134,7 @@ class Draft:
     def add_faults(self, faults: pa.Table) -> None:
         if self._faults is None:
             self._faults = open(self._scratch / "faults", "wb")
-            self._faults.write(write_rows(FAULTS.empty_table(), header=True))
+            self._faults.write(write_rows(pa.Table.from_batches([], FAULTS), header=True))
         self._faults.write(write_rows(faults))
 
     def commit(self, rows: int) -> None:

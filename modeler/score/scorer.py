@@ -1,4 +1,4 @@
-"""A model at work on batches of a file: answers as columns, and the service's own faults; a worker needs no more than this."""
+"""A model at work on batches of a file: answers as columns, and the service's own faults. It is what a worker runs."""
 
 import io
 import sys
@@ -32,7 +32,7 @@ FAULTS = pa.schema([("row", pa.int64()), ("field", pa.string()), ("message", pa.
 class Job:
     """What every worker has to know: the columns, and what becomes of faults and answers.
 
-    `schema` is that of the output, with the columns that are kept first. `classes` are the labels, if any. `texts` say how the columns of `written`, or all
+    `schema` is that of the output, with the columns that are kept first. `texts` say how the columns of `written`, or all
     where that is None, write values as texts. `folder` is where workers write parts, or None where the client does. `coded`
     are columns of texts that are read as positions in a dictionary, for speed.
     """
@@ -40,7 +40,6 @@ class Job:
     columns: Sequence[str]
     kept: Sequence[str]
     schema: pa.Schema
-    classes: pa.Array | None
     form: str
     faults: str = "refuse"
     texts: Texts = Texts()
@@ -79,7 +78,7 @@ def describe_answers(predictor: Predictor) -> list[pa.Field]:
     target = predictor.contract["target"]
     if classes := target["classes"]:
         names = [f"probability:{class_key(label)}" for label in classes]
-        fields = [pa.field("label", pa.array(classes).type), *(pa.field(name, pa.float64()) for name in names)]
+        fields = [pa.field("label", _list_classes(classes).type), *(pa.field(name, pa.float64()) for name in names)]
     else:
         (answer,) = predictor.example["predictions"]
         fields = [pa.field(name, pa.float64()) for name in answer if name != "warnings"]
@@ -91,7 +90,8 @@ class Scorer:
 
     def __init__(self, predictor: Predictor, job: Job):
         self._predictor, self._job = predictor, job
-        self._features = used_features(predictor.contract)
+        self._features, classes = used_features(predictor.contract), predictor.contract["target"]["classes"]
+        self._classes = _list_classes(classes) if classes else None
 
     def work(self, part: int, first: int, source: Sequence | pa.RecordBatch, check: bool) -> Scored:
         """Answer a batch, or the slices of files that a worker reads by itself, whose first row has the number `first`.
@@ -190,7 +190,7 @@ class Scorer:
         contract = self._predictor.contract
         if contract["target"]["classes"]:
             probabilities, chosen = decide_classes(output, contract)
-            return [self._job.classes.take(_wrap(chosen)), *map(_wrap, np.ascontiguousarray(probabilities.T))]
+            return [self._classes.take(_wrap(chosen)), *map(_wrap, np.ascontiguousarray(probabilities.T))]
         answers = decode_answers(output, contract)
         return [_wrap(np.array([answer[field.name] for answer in answers], dtype=float)) for field in self._fields()]
 
@@ -210,6 +210,17 @@ class Scorer:
         if self._job.written is None and is_text(column.type):  # an empty field of a .csv file
             column = pc.if_else(pc.equal(column, ""), None, column)
         return column if column.type == field.type else column.cast(field.type)
+
+
+def _list_classes(classes: list) -> pa.Array:
+    """The labels as a column, without pandas, as in `_wrap`."""
+    if isinstance(classes[0], bool):
+        return _wrap(np.array(classes, dtype=np.uint8)).cast(pa.bool_())
+    if not isinstance(classes[0], str):
+        return _wrap(np.array(classes))
+    texts = [label.encode() for label in classes]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
 
 
 def _wrap(numbers: np.ndarray) -> pa.Array:

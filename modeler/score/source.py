@@ -18,13 +18,15 @@ from modeler.service.predictor import Predictor
 ENOUGH_ROWS = 1 << 18  # of small row groups make one piece of work, and one part of an output folder
 CHUNK_ROWS, CHUNK_BYTES = 1 << 19, 1 << 27  # from here on a row group is cut; what stands before is read twice
 BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25  # what it answers at once
+BLOCK = 1 << 24  # bytes of a .csv file that are read and answered at once; the longest row a file may have
 FOOTERS = 16  # files whose ends are read at once
 
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """Parquet files: their paths, the types of their columns by file where these differ, and the rows and bytes of each row group."""
+    """Parquet files: the types of their columns by file where these differ, and path, number, rows and bytes of each row group."""
 
+    is_csv = False
     place: Place
     schemas: dict[str, pa.Schema]
     groups: list[tuple[str, int, int, int]]
@@ -88,7 +90,7 @@ def open_parquet(place: Place, files: Sequence[str]) -> ParquetSource:
 def check_columns(source, predictor: Predictor, kept: Sequence[str], settled: Sequence[str]) -> None:
     """Raise a ModelerError with every fault of an input's columns, before any of its rows is looked at.
 
-    A text in a column of numbers, or of dates, is a matter of each row. `settled` columns have the type that training was told.
+    A text in a column of numbers, or of dates, is a matter of each row. `settled` columns have the type that a person told.
     """
     faults, features = [], used_features(predictor.contract)
     for path, schema in source.schemas.items():
