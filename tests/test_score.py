@@ -569,7 +569,7 @@ def test_worker_reads_just_its_slices_and_names_enough_faults(predictor, tmp_pat
     frame["code"] = frame["code"].astype(object).where(frame.index % 100 != 50, None)
     frame.to_parquet(path := tmp_path / "rows.parquet", row_group_size=600)
     slices = [Slice(str(path), str(path), 0, 300, 200), Slice(str(path), str(path), 1, 128, 272)]
-    table = pa.Table.from_batches(read_slices(slices, ["id"], [], 128))
+    table = pa.Table.from_batches(read_slices(slices, ["id"], [], 128, {}))
     assert table["id"].to_pylist() == frame["id"].iloc[[*range(300, 500), *range(728, 1000)]].tolist()
     scorer = make_scorer(predictor, pa.parquet.read_schema(path), [], "refuse", batch_rows=128)
     faults = scorer.work(0, 300, slices[:1], False).faults

@@ -164,11 +164,12 @@ def cut_pieces(source, job: Job, contract: dict, reads: bool, tally: "Tally") ->
             yield number // PART_BLOCKS, first, block, tally.refused
             first += len(block)
         return
+    footers = {}
     for part, (first, slices) in enumerate(source.list_chunks()):
         if reads:
             yield part, first, slices, tally.refused
             continue
-        for batch in read_slices(slices, job.columns, job.coded, job.batch_rows):
+        for batch in read_slices(slices, job.columns, job.coded, job.batch_rows, footers):
             yield part, first, batch, tally.refused
             first += len(batch)
 

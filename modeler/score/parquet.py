@@ -30,13 +30,19 @@ class Slice(NamedTuple):
 
 
 def read_slices(
-    slices: Sequence[Slice], columns: Sequence[str], coded: Sequence[str], batch_rows: int
+    slices: Sequence[Slice], columns: Sequence[str], coded: Sequence[str], batch_rows: int, footers: dict
 ) -> Iterator[pa.RecordBatch]:
-    """Read rows in batches of at most `batch_rows`, which begin anew with each slice."""
+    """Read rows in batches of at most `batch_rows`, which begin anew with each slice.
+
+    `footers` keeps the footer of the last file by its path from call to call: one of many row groups takes long to read.
+    """
     for told, path, group, offset, rows in slices:
         try:
             with find_place(told).system.open_input_file(path) as file:
-                for batch in _read_group(file, group, columns, coded, batch_rows, offset + rows):
+                if (footer := footers.get(path)) is None:
+                    footers.clear()
+                    footer = footers[path] = pa.parquet.read_metadata(file)
+                for batch in _read_group(file, footer, group, columns, coded, batch_rows, offset + rows):
                     if offset < len(batch):
                         yield batch.slice(offset)
                     offset = max(0, offset - len(batch))
@@ -46,11 +52,10 @@ def read_slices(
             ) from None
 
 
-def _read_group(file, group: int, columns, coded, batch_rows: int, rows: int) -> Iterator[pa.RecordBatch]:
-    metadata = pa.parquet.read_metadata(file)
-    whole = metadata.row_group(group).total_byte_size <= BUFFERED
+def _read_group(file, footer, group: int, columns, coded, batch_rows: int, rows: int) -> Iterator[pa.RecordBatch]:
+    whole = footer.row_group(group).total_byte_size <= BUFFERED
     reader = pa.parquet.ParquetFile(
-        file, metadata=metadata, read_dictionary=list(coded), pre_buffer=whole, buffer_size=0 if whole else STREAM
+        file, metadata=footer, read_dictionary=list(coded), pre_buffer=whole, buffer_size=0 if whole else STREAM
     )
     for batch in reader.iter_batches(batch_rows, [group], list(columns), use_threads=False):
         yield batch.slice(0, rows)

@@ -89,7 +89,7 @@ class Scorer:
     """Answers the rows of a job."""
 
     def __init__(self, predictor: Predictor, job: Job):
-        self._predictor, self._job = predictor, job
+        self._predictor, self._job, self._footers = predictor, job, {}
         self._features, classes = used_features(predictor.contract), predictor.contract["target"]["classes"]
         self._classes = _list_classes(classes) if classes else None
 
@@ -102,7 +102,7 @@ class Scorer:
         batches = (
             [source]
             if isinstance(source, pa.RecordBatch)
-            else read_slices(source, job.columns, job.coded, job.batch_rows)
+            else read_slices(source, job.columns, job.coded, job.batch_rows, self._footers)
         )
         writing = job.folder and not check
         with open_part(job.folder, part, job.schema) if writing else nullcontext() as writer:
