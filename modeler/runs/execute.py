@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,10 +43,11 @@ def execute_notebook(
 
     executed, given, started = run / notebook.name, read_files(run), time.monotonic()
     progress = _Progress(notebook.name, report)
-    papermill.engines.papermill_engines.register("modeler", _make_engine(progress, timeout))
+    engine = f"modeler-{threading.get_ident()}"  # several threads may execute at once
+    papermill.engines.papermill_engines.register(engine, _make_engine(progress, run, timeout))
     try:
         papermill.execute_notebook(
-            notebook, executed, parameters, engine_name="modeler", kernel_name="python3", cwd=run, progress_bar=False
+            notebook, executed, parameters, engine_name=engine, kernel_name="python3", progress_bar=False
         )
     except papermill.PapermillExecutionError as error:
         raise ModelerError(_describe_failure(progress.where, error, executed)) from None
@@ -100,7 +102,7 @@ class _Progress:
             self.started += 1
 
 
-def _make_engine(progress: _Progress, timeout: int):
+def _make_engine(progress: _Progress, run: Path, timeout: int):
     from jupyter_client import AsyncKernelManager
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
@@ -115,6 +117,7 @@ def _make_engine(progress: _Progress, timeout: int):
             progress.cells = sum(map(is_code, nb_man.nb.cells))
             client = PapermillNotebookClient(
                 nb_man,
+                resources={"metadata": {"path": str(run)}},  # papermill's own `cwd` moves this whole process there
                 kernel_manager_class=localize_kernels(AsyncKernelManager),
                 kernel_name=kernel_name,
                 on_cell_start=progress.start_cell,
