@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 import pytest
+from clusters import start_scheduler, start_worker, wait_for
 from conftest import ROOT, default_signals
 from test_score import hold_store, make_frame, read_bytes, run, score_json, write_csv
 
 from modeler import ModelerError
-from modeler.score.cluster import SAME, _check_versions, open_cluster
+from modeler.cluster.connect import SAME, _check_versions, open_cluster
 from modeler.score.scorer import Job
 
 DASK = Path(sys.executable).with_name("dask")
@@ -64,51 +65,15 @@ def score(*words) -> dict:
     return json.loads(done.stdout)
 
 
-@contextmanager
-def start(*words, folder: Path):
-    """A program of Dask in a folder of its own, with an empty home and without this project on its path."""
-    for name in ("home", "work"):
-        (folder / name).mkdir(parents=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HOME": str(folder / "home"), "BENTOML_HOME": str(folder / "home" / "none")}
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            [DASK, *map(str, words)], cwd=folder / "work", env=environment, stdout=log, stderr=log,
-            start_new_session=True, preexec_fn=default_signals,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A scheduler with two workers: its address, and the processes of the workers."""
     folder = tmp_path_factory.mktemp("cluster")
     with ExitStack() as stack:
-        words = (
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--scheduler-file",
-            folder / "told.json",
-            "--no-dashboard",
-        )
-        stack.enter_context(start(*words, folder=folder / "scheduler"))
-        wait_for(lambda: (folder / "told.json").exists() and (folder / "told.json").read_text().endswith("}"))
-        address = json.loads((folder / "told.json").read_text())["address"]
+        address = start_scheduler(stack, folder)
         workers = [stack.enter_context(start_worker(address, folder / f"worker{number}")) for number in range(2)]
         wait_for(lambda: count_workers(address) == 2)
         yield address, workers, folder
-
-
-def start_worker(address: str, folder: Path):
-    words = "worker", address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--no-dashboard"
-    return start(*words, "--local-directory", folder / "scratch", folder=folder)
 
 
 def count_workers(address: str) -> int:
@@ -116,13 +81,6 @@ def count_workers(address: str) -> int:
 
     with Client(address, timeout=20) as client:
         return len(client.nthreads())
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def run_until_half(output: Path, *words) -> subprocess.Popen:
@@ -169,7 +127,7 @@ def test_workers_elsewhere_are_shipped_the_package_and_keep_nothing(store, clust
 
     with Client(cluster[0]) as client:
         found = client.run(look)
-    assert all("modeler-" in path and ".zip" in path for path, _ in found.values()) and len(found) == 2
+    assert all("/modeler-" in path for path, _ in found.values()) and len(found) == 2
     assert not any(name.startswith("modeler") for _, names in found.values() for name in names)
     left = {path.suffix for path in cluster[2].glob("worker*/scratch/**/*") if path.is_file()}
     assert not left & {".onnx", ".json"}

@@ -13,15 +13,16 @@ from types import SimpleNamespace
 import pyarrow as pa
 
 from modeler import ModelerError, UsageError, did_you_mean, list_names
+from modeler.cluster.connect import Cluster, open_cluster
 from modeler.model.contract import used_features
 from modeler.model.stored import CONTRACT, GRAPH, find_model
-from modeler.score.cluster import Cluster, open_cluster
 from modeler.score.output import Draft, check_output, find_form
 from modeler.score.parquet import read_slices
 from modeler.score.places import Place, find_place, list_files
 from modeler.score.scorer import NAMED, Job, Scorer, describe_answers, write_rows
 from modeler.score.source import BLOCK, check_columns, open_parquet
 from modeler.score.values import Texts, is_text
+from modeler.score.workers import score_pieces
 from modeler.service.predictor import Predictor, load_predictor
 
 PART_BLOCKS = 32  # blocks of a .csv file that make one part of an output folder
@@ -58,7 +59,7 @@ def score_file(options: SimpleNamespace, say: Callable[[str], None]) -> dict:
             pieces = cut_pieces(source, job, predictor.contract, reads, tally)
             if cluster:
                 content = {name: (stored.path / name).read_bytes() for name in (GRAPH, CONTRACT, "golden.json")}
-                work = cluster.run(predictor.tag, content, job, pieces)
+                work = score_pieces(cluster, predictor.tag, content, job, pieces)
             else:
                 scorer = Scorer(predictor, job)
                 work = (scorer.work(*piece) for piece in pieces)

@@ -1,20 +1,9 @@
-"""What travels between a client and its workers: the package, and pickles whose rows are Arrow's."""
+"""What travels between a client and the workers that score: pickles whose rows are Arrow's."""
 
 import io
 import pickle
-import zipfile
-from pathlib import Path
 
 import pyarrow as pa
-
-
-def pack_package() -> bytes:
-    """The package as a zip archive, the same bytes for the same modules."""
-    root, sink = Path(__file__).parents[1], io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*.py")):
-            archive.writestr(zipfile.ZipInfo(path.relative_to(root.parent).as_posix()), path.read_bytes())
-    return sink.getvalue()
 
 
 def pack(content) -> bytes:
