@@ -18,6 +18,41 @@ class Outcome:
     judgement: object
 
 
+def publish_run(
+    project: Path, run: Path, request, executions: list, compared: list[int], provenance: dict, options, progress
+) -> tuple[dict, list]:
+    """Have the gate decide on an executed and reproduced run, and build the champion if told to.
+
+    Returns what `--json` prints, without its seconds, and the gate's checks.
+    """
+
+    def judge(champion):
+        from modeler.gate.judge import judge_candidate
+
+        rule = {"promote_if": options.promote_if, "allow_contract_change": options.allow_contract_change}
+        return judge_candidate(run, request.table, request.told, request.floors, request.ceilings, champion, **rule)
+
+    outcome = decide_candidate(run, request, judge, provenance, options.readmit, progress)
+    wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
+    bento, image = build_champion(project, request.name, options.containerize, progress) if wanted else (None, None)
+    return {
+        "run": str(run),
+        "model": outcome.champion and outcome.champion.tag,
+        "candidate": outcome.candidate,
+        "verdict": outcome.verdict,
+        "reasons": outcome.reasons,
+        "warnings": outcome.judgement.warnings,
+        "metrics": outcome.judgement.metrics,
+        "champion_metrics": outcome.judgement.champion_metrics,
+        "notebooks": [
+            {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
+            for execution, cells in zip(executions, compared)
+        ],
+        "bento": bento,
+        "image": image,
+    }, outcome.judgement.checks
+
+
 def decide_candidate(run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress) -> Outcome:
     """Judge a run's candidate and, where it passes, make it the champion; note the outcome.
 
@@ -31,7 +66,7 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
     """
     from modeler.model.contract import write_json
     from modeler.model.stored import content_version, find_champion
-    from modeler.store.publish import note_rejection, publish_model
+    from modeler.store.publish import name_run, note_rejection, publish_model
 
     champion, candidate, judgement = find_champion(request.name), f"{request.name}:{content_version(run)}", None
 
@@ -60,7 +95,7 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
 
         rule = {"readmit": readmit, "judged_against": champion.version if champion else "", "judge": judge_again}
         metadata = {"metrics": judgement.metrics}
-        event = publish_model(run, candidate, {"run": run.name}, metadata, verdict=verdict, **rule)
+        event = publish_model(run, candidate, {"run": name_run(run)}, metadata, verdict=verdict, **rule)
         verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
     else:
         note_rejection(candidate, run, judgement.metrics, judgement.reasons)

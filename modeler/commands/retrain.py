@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,27 +80,46 @@ def retrain_options(command):
 
 def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress) -> Request:
     """Check the options, load the data and hold the one to the other; see that store and engine are there."""
+    data, parameters = read_options(options, notebooks)
+
+    from modeler.store.lock import check_writable
+
+    table, heldout = load_data(options, parameters["eda.ipynb"], progress.say)
+    floors, ceilings = check_fit(options, parameters, table, heldout)
+    check_writable()
+    if options.containerize:
+        from modeler.ship.build import check_engine
+
+        check_engine()
+    return Request(parameters, data, table, floors, ceilings, options.name or table.name)
+
+
+def read_options(options: SimpleNamespace, notebooks: Sequence[Path]) -> tuple[Path | None, dict[str, dict]]:
+    """The data file, None for built-in data, and every parameter; a UsageError where an option is wrong by itself."""
     if Path(options.data).suffix and not options.target:
         raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
     data = Path(options.data).expanduser() if Path(options.data).suffix else None
     parameters = collect_parameters(options, data, notebooks)
 
-    from modeler.data.derive import list_classes, read_columns
-    from modeler.data.dialect import CsvFormat
-    from modeler.data.rare import settle_rare_classes
-    from modeler.data.rows import check_split, list_dealing, split_rows
-    from modeler.data.tables import load_table, slugify, warn_of_leaks
-    from modeler.data.timeline import note_time
-    from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
-    from modeler.store.lock import check_writable
+    from modeler.data.tables import slugify
     from modeler.train.boosters import check_installed
 
     check_installed(parameters["train.ipynb"].get("estimator", ""))
-    told = parameters["eda.ipynb"]
-    dealing = _, by, time = list_dealing(told)
     if options.name and options.name != slugify(options.name):
         example = slugify(options.name) or "orders"
         raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {example}")
+    return data, parameters
+
+
+def load_data(options: SimpleNamespace, told: dict, say: Callable[[str], None]) -> tuple:
+    """The table as the parameters of eda.ipynb want it, and one boolean a row: whether it is held out."""
+    from modeler.data.dialect import CsvFormat
+    from modeler.data.rare import settle_rare_classes
+    from modeler.data.rows import check_split, list_dealing, split_rows
+    from modeler.data.tables import load_table, warn_of_leaks
+    from modeler.data.timeline import note_time
+
+    dealing = _, by, time = list_dealing(told)
     table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
     if by == table.target:
         raise UsageError(f"--split-by {by}: this is the target; name a column such as a patient id")
@@ -109,11 +128,19 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     table = settle_rare_classes(table, told.get("rare_classes", "refuse"), *dealing)
     heldout = split_rows(table.frame, *dealing)
     table = replace(table, notes=(*table.notes, *note_time(table, heldout, by, time)))
-    progress.say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
+    say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
     for note in [*table.notes, *warn_of_leaks(table)]:
-        progress.say(f"           {note}")
+        say(f"           {note}")
     check_split(table, heldout, time)
-    classes = list_classes(table)
+    return table, heldout
+
+
+def check_fit(options: SimpleNamespace, parameters: dict[str, dict], table, heldout) -> tuple[dict, dict]:
+    """The gate's floors and ceilings; a UsageError where an option or a parameter does not fit the table."""
+    from modeler.data.derive import list_classes, read_columns
+    from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
+
+    told, classes = parameters["eda.ipynb"], list_classes(table)
     check_training(parameters["train.ipynb"], table, classes)
     check_certainty(parameters["train.ipynb"], classes, table.target, int((~heldout).sum()))
     read_columns(told.get("leave_out", ""), table)
@@ -121,13 +148,7 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     has_interval = bool(parameters["train.ipynb"].get("interval"))
     ceilings = check_bounds(options.ceilings, "--max", classes, has_interval)
     floors = check_bounds(options.floors, "--min", classes, has_interval)
-    floors = BUILT_IN_FLOORS.get((options.data, table.target), {}) | floors
-    check_writable()
-    if options.containerize:
-        from modeler.ship.build import check_engine
-
-        check_engine()
-    return Request(parameters, data, table, floors, ceilings, options.name or table.name)
+    return BUILT_IN_FLOORS.get((options.data, table.target), {}) | floors, ceilings
 
 
 def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: Sequence[Path]) -> dict[str, dict]:

@@ -46,7 +46,7 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
         },
         "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
         **describe_surroundings(notebooks[0].parent),
-        "packages": _list_packages(notebooks, parameters["train.ipynb"].get("estimator"), table.built_in),
+        "packages": list_packages(notebooks, parameters["train.ipynb"].get("estimator"), table.built_in),
     }
 
 
@@ -99,7 +99,7 @@ def _run_git(folder: Path, *words: str) -> bytes:
     return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True, timeout=30).stdout
 
 
-def _list_packages(notebooks: list[Path], estimator: str | None, built_in: bool) -> dict[str, str | None]:
+def list_packages(notebooks: list[Path], estimator: str | None, built_in: bool) -> dict[str, str | None]:
     """The versions of what shapes every result, of what these notebooks import, and of what the estimator takes."""
     distributions = importlib.metadata.packages_distributions()
     names = {name for path in notebooks for module in _list_imports(path) for name in distributions.get(module, [])}

@@ -125,12 +125,17 @@ def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -
         return event
 
 
+def name_run(run: Path) -> str:
+    """The name of a run's folder below `runs/`; a sweep's runs stand in the folder of the sweep."""
+    return f"{run.parent.name}/{run.name}" if (run.parent / "sweep.json").exists() else run.name
+
+
 def note_rejection(tag: str, run: Path, metrics: dict, reasons: list[str]) -> dict:
     """Note in the history that a run's candidate was rejected; the champion stays."""
     name = tag.partition(":")[0]
     with explain_errors(), stage_files() as staging, lock_name(name):
         settle_event(store_home() / "models", name, _came_about(name))
-        return _reject(tag, run.name, metrics, reasons, staging)
+        return _reject(tag, name_run(run), metrics, reasons, staging)
 
 
 def read_history(name: str) -> list[dict]:
