@@ -11,11 +11,12 @@ import click
 from modeler.commands.history import history
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
 from modeler.commands.progress import Progress
-from modeler.commands.publish import build_champion, decide_candidate
+from modeler.commands.publish import publish_run
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
 from modeler.commands.score import score
+from modeler.commands.sweep import sweep
 from modeler.commands.verify import verify
 
 ROOT = Path(__file__).resolve().parent
@@ -30,7 +31,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, score):
+for command in (verify, history, rollback, reproduce, sweep, score):
     command_line.add_command(command)
 
 
@@ -44,35 +45,10 @@ def retrain(options: SimpleNamespace) -> int:
     run = create_run(ROOT / "runs", request.data)
     provenance = describe_provenance(request.table, NOTEBOOKS, request.parameters)  # they may be saved anew meanwhile
     executions, compared = execute_twice(run, request.parameters, int(options.cell_timeout), progress)
-
-    def judge(champion):
-        from modeler.gate.judge import judge_candidate
-
-        rule = {"promote_if": options.promote_if, "allow_contract_change": options.allow_contract_change}
-        return judge_candidate(run, request.table, request.told, request.floors, request.ceilings, champion, **rule)
-
-    outcome = decide_candidate(run, request, judge, provenance, options.readmit, progress)
-    wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
-    bento, image = build_champion(ROOT, request.name, options.containerize, progress) if wanted else (None, None)
-    result = {
-        "run": str(run),
-        "model": outcome.champion and outcome.champion.tag,
-        "candidate": outcome.candidate,
-        "verdict": outcome.verdict,
-        "reasons": outcome.reasons,
-        "warnings": outcome.judgement.warnings,
-        "metrics": outcome.judgement.metrics,
-        "champion_metrics": outcome.judgement.champion_metrics,
-        "notebooks": [
-            {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
-            for execution, cells in zip(executions, compared)
-        ],
-        "bento": bento,
-        "image": image,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    print_result(result if options.json else describe_result(result, request.table.notes, outcome.judgement.checks))
-    return REJECTED if outcome.verdict == "rejected" else OK
+    result, checks = publish_run(ROOT, run, request, executions, compared, provenance, options, progress)
+    result["seconds"] = round(time.monotonic() - started, 3)
+    print_result(result if options.json else describe_result(result, request.table.notes, checks))
+    return REJECTED if result["verdict"] == "rejected" else OK
 
 
 def execute_twice(run: Path, parameters: dict[str, dict], timeout: int, progress: Progress) -> tuple[list, list[int]]:

@@ -25,7 +25,7 @@ COMMANDS = sorted({command for page in PAGES.values() for command in re.findall(
 OPTION = r"(?<![\w-])--?[a-z][a-z-]*"
 ROUTE = r"`(?:POST )?(/[a-z/.]*)`"
 MODULES = {".py", ".mplstyle", ".html", ".sh"}
-COMMAND_NAMES = {"history", "rollback", "verify", "reproduce", "score"}
+COMMAND_NAMES = {"history", "rollback", "verify", "reproduce", "sweep", "score"}
 
 
 def show_help(capsys, *words) -> str:
@@ -106,7 +106,9 @@ def test_examples_of_help_are_accepted(name, capsys, monkeypatch):
 def test_options_of_the_other_commands_are_those_of_help(capsys):
     rows = list_rows(find_section(PAGES["docs/operate.md"], "The other commands"))
     told = {row[0].strip("`").split()[0]: set(re.findall(OPTION, row[1])) for row in rows}
-    assert told == {name: list_options(capsys, name) for name in COMMAND_NAMES}
+    options, retrains = {name: list_options(capsys, name) for name in COMMAND_NAMES}, list_options(capsys)
+    assert retrains < options["sweep"] and "and all of the retrain" in PAGES["docs/operate.md"]
+    assert told == options | {"sweep": options["sweep"] - retrains}
 
 
 def test_settings_are_those_of_the_service():

@@ -19,8 +19,10 @@ MAY_IMPORT = {
     "gate": {"model", "data", "train"},
     "store": {"model"},
     "ship": {"model", "service"},
-    "score": {"model", "service", "data"},
-    "commands": {"model", "service", "data", "train", "runs", "gate", "store", "ship", "score"},
+    "cluster": set(),
+    "score": {"model", "service", "data", "cluster"},
+    "sweep": {"model", "data", "runs", "cluster"},
+    "commands": {"model", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep"},
 }
 SERVED = ["model", "service"]
 UNSERVED = ["pandas", "sklearn", "onnx", "skl2onnx", "skops", "pyarrow", "jupyter_client", "nbformat", "papermill", "scipy"]

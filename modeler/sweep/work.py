@@ -1,0 +1,143 @@
+"""The combinations of a sweep on the workers of a cluster, as many at once as they have threads."""
+
+import pickle
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from modeler import ModelerError
+from modeler.cluster.connect import LOST_SECONDS, Cluster
+from modeler.cluster.package import make_installer, pack_package
+from modeler.inside import leave_out_grammar
+from modeler.sweep.step import Result, Step
+
+
+def execute_combinations(
+    cluster: Cluster, first: Sequence[Step | Result], second: Sequence[tuple[int, Step]], data: Path | None
+) -> Iterator[tuple[int, Result, Result]]:
+    """Execute each step of `second` after the one of `first` whose number it names, which is done once.
+
+    Yields the number of each of `second` as it ends, what came of its first step and what of itself. A Result in `first` was
+    there before. What a lost worker had is done by another one. A ModelerError: the cluster is lost.
+    """
+    leave_out_grammar()
+    client, plugin = cluster.client, _make_plugin(cluster, data)
+    task, waiting, begun = _make_task(plugin.name), {}, []
+    try:
+        client.register_plugin(plugin)
+        begun = [client.submit(task, pickle.dumps(step), pure=False) for step in first]
+        waiting = {
+            client.submit(task, pickle.dumps(step), begun[number], pure=False): (position, begun[number])
+            for position, (number, step) in enumerate(second)
+        }
+        while waiting:
+            for future in _wait(cluster, list(waiting)):
+                position, before = waiting.pop(future)
+                yield position, _take(cluster, before), _take(cluster, future)
+                del future
+    finally:
+        with suppress(Exception):
+            client.cancel([*waiting, *begun], force=True)
+            if cluster.is_local:
+                _end_kernels()
+            client.unregister_worker_plugin(plugin.name)
+
+
+def _wait(cluster: Cluster, futures: list) -> list:
+    from distributed import wait
+
+    while True:
+        try:
+            return list(wait(futures, timeout=LOST_SECONDS, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            if not cluster.client.nthreads():
+                raise ModelerError("the cluster has no workers any more; start some") from None
+
+
+def _take(cluster: Cluster, future) -> Result:
+    """What came of a step; an error is part of it, but not the loss of the cluster."""
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return pickle.loads(future.result())
+    except KilledWorker:
+        lost = "ended every worker that tried it; out of memory is the usual reason"
+        return Result({}, lost, 0.0)
+    except (FutureCancelledError, CommClosedError):
+        raise ModelerError("the connection to the cluster was lost") from None
+    except Exception as error:  # of a worker, such as a full disk
+        return Result({}, f"a worker failed: {type(error).__name__}: {error}", 0.0)
+
+
+def _end_kernels() -> None:
+    """End what the threads of this process still execute; nobody waits for it any more."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("ipykernel" in word for word in child.cmdline()):
+                child.kill()
+
+
+def _make_plugin(cluster: Cluster, data: Path | None):
+    """What makes a worker ready, also one that joins later: package and data file, which those of this machine have.
+
+    The class is made here because cloudpickle ships such a one as code; see `modeler.cluster.package`.
+    """
+    from distributed import WorkerPlugin
+
+    package, file = (b"" if cluster.is_local else pack_package()), data.name if data else ""
+    content = data.read_bytes() if data and not cluster.is_local else b""
+    here = str(data.resolve()) if data and cluster.is_local else ""
+    install = make_installer(package)
+
+    class Sweeping(WorkerPlugin):
+        name = f"modeler-sweep-{uuid.uuid4().hex}"
+
+        def setup(self, worker):
+            install(worker)
+            self.folder = tempfile.TemporaryDirectory(dir=worker.local_directory, prefix="sweep-")
+            self.scratch = Path(self.folder.name)
+            self.data = None
+            if file:
+                (self.scratch / "data").mkdir()
+                self.data = self.scratch / "data" / file
+                if here:
+                    self.data.symlink_to(here)
+                else:
+                    self.data.write_bytes(content)
+
+        def teardown(self, worker):
+            self.folder.cleanup()
+
+        def work(self, step: bytes, before: bytes | None) -> bytes:
+            from modeler.sweep.step import Result, execute_step
+
+            step, given = pickle.loads(step), {}
+            if isinstance(step, Result):
+                return pickle.dumps(step)
+            if before:
+                before = pickle.loads(before)
+                if before.error:
+                    return pickle.dumps(Result({}, before.error, 0.0))
+                given = before.files
+            return pickle.dumps(execute_step(step, given, self.data, self.scratch))
+
+    return Sweeping()
+
+
+def _make_task(name: str):
+    def work(step: bytes, before: bytes | None = None) -> bytes:
+        from distributed import get_worker
+
+        worker = get_worker()
+        plugin = worker.plugins[name]
+        if not hasattr(plugin, "scratch"):  # it failed when the worker joined, and is to say why
+            plugin.setup(worker)
+        return plugin.work(step, before)
+
+    return work
