@@ -15,6 +15,7 @@ from modeler.commands.publish import publish_run
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
+from modeler.commands.sampling import sample_data
 from modeler.commands.score import score
 from modeler.commands.sweep import sweep
 from modeler.commands.verify import verify
@@ -38,6 +39,7 @@ for command in (verify, history, rollback, reproduce, sweep, score):
 def retrain(options: SimpleNamespace) -> int:
     """Make a candidate of the data and, if it passes, the champion."""
     started, progress = time.monotonic(), Progress()
+    options.sampled = sample_data(options, ROOT / "runs", progress)
     request = check_request(options, NOTEBOOKS, progress)
 
     from modeler.runs.provenance import describe_provenance

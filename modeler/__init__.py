@@ -29,3 +29,8 @@ def list_names(names: Iterable[str], most: int = 8) -> str:
     """The first names, and how many more there are, for a message."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name, for a message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

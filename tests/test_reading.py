@@ -164,7 +164,7 @@ def test_file_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, nam
     else:  # rows that are all alike take no room on the disk
         column = pa.chunked_array([pa.nulls(1_000_000, pa.int32())] * 100)
         pa.parquet.write_table(pa.table({f"c{n}": column for n in range(20)}), tmp_path / name)
-    with pytest.raises(ModelerError, match=r"GB of memory, and .* GB are free. Take a sample of its rows"):
+    with pytest.raises(ModelerError, match=r"GB of memory, and .* GB are free. Train on a sample of its rows with --sample ROWS"):
         load_table(str(tmp_path / name), "y")
 
 

@@ -25,7 +25,7 @@ from modeler.commands.retrain import RESERVED
 from modeler.runs.parameters import read_parameters
 from modeler.sweep.grid import check_number, list_combinations, read_grid
 from modeler.sweep.page import format_table, write_page
-from modeler.sweep.record import Sweep, check_unchanged, make_entry, read_score, read_sweep, resume_sweep
+from modeler.sweep.record import Sweep, check_unchanged, hold_sweep, make_entry, read_score, read_sweep, resume_sweep
 from modeler.sweep.step import RUN, Result
 
 NOTEBOOKS = [ROOT / "notebooks" / name for name in ("eda.ipynb", "train.ipynb")]
@@ -145,6 +145,15 @@ def test_resume_keeps_what_has_a_score_and_a_run(record):
     (record.folder / "01").rmdir()
     again = resume_sweep(told, record.made_from, parameters)
     assert [entry["score"] for entry in again.combinations] == [None, None, 0.9, None]
+
+
+def test_only_one_process_works_on_a_sweep(record):
+    with hold_sweep(record.folder):
+        with pytest.raises(ModelerError, match="another process works on the sweep one; wait until it ends"):
+            with hold_sweep(record.folder):
+                pass
+    with hold_sweep(record.folder):
+        pass
 
 
 def test_resume_refuses_what_changed_and_what_is_not_there(record):

@@ -5,14 +5,18 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from modeler import ModelerError, UsageError, list_names
+from modeler.cluster.package import make_plugin, pack_package
 
 CONNECT_SECONDS = 5
 LOST_SECONDS = 20  # between two looks whether a cluster still has workers
+MANY = 1024  # pieces of work, so that every core gets some
 SAME = ["cloudpickle", "dask", "distributed", "numpy", "onnxruntime", "pyarrow", "pydantic", "pydantic-core"]
+SEARCHING = ["cloudpickle", "dask", "distributed", "joblib", "numpy", "pandas", "scikit-learn", "scipy"]
 SCHEDULERS = ["cloudpickle", "dask", "distributed"]
 
 
@@ -60,6 +64,25 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
         yield Cluster(client, told, is_local=False)
 
 
+@contextmanager
+def join_cluster(address: str) -> Iterator[None]:
+    """Let joblib's backend "dask" work on the cluster at an address, whose workers get this package; on none without an address.
+
+    A ModelerError as of `open_cluster`.
+    """
+    if not address:
+        yield
+        return
+    with open_cluster(address, MANY, SEARCHING) as cluster:
+        plugin = make_plugin("modeler-search", b"" if cluster.is_local else pack_package())
+        cluster.client.register_plugin(plugin)
+        try:
+            yield
+        finally:
+            with suppress(Exception):
+                cluster.client.unregister_worker_plugin(plugin.name)
+
+
 def _connect(address: str):
     from distributed import Client, rpc
 
@@ -69,7 +92,8 @@ def _connect(address: str):
 
     try:
         # first, since Client waits without end for one that accepts and says nothing
-        asyncio.run(asyncio.wait_for(greet(), CONNECT_SECONDS))
+        with ThreadPoolExecutor(1) as apart:  # as a notebook has an event loop already
+            apart.submit(asyncio.run, asyncio.wait_for(greet(), CONNECT_SECONDS)).result()
         client = Client(address, timeout=CONNECT_SECONDS, name="modeler")
     except (OSError, ValueError, TypeError, TimeoutError) as error:
         reason = str(error).partition("\n")[0][:200] or "no answer"

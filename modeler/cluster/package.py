@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import sys
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -39,3 +40,21 @@ def make_installer(package: bytes):
         modeler.shipped = version
 
     return install
+
+
+def make_plugin(name: str, package: bytes):
+    """A plugin of this name that gives workers the package, also those that join later.
+
+    The class is made here because cloudpickle ships such a one as code.
+    """
+    from distributed import WorkerPlugin
+
+    install = make_installer(package)
+
+    class Shipping(WorkerPlugin):
+        def setup(self, worker):
+            install(worker)
+
+    plugin = Shipping()
+    plugin.name = f"{name}-{uuid.uuid4().hex}"
+    return plugin

@@ -14,7 +14,6 @@ from modeler.commands.retrain import (
     Request,
     check_fit,
     check_request,
-    create_run,
     load_data,
     read_options,
     relate,
@@ -42,7 +41,7 @@ def list_plans(options: SimpleNamespace, notebooks: Sequence[Path]) -> list[Plan
     from modeler.sweep.grid import check_number, list_combinations, read_grid
 
     known = {path.name: read_parameters(path) for path in notebooks}
-    grid = read_grid(options.param, known, RESERVED)
+    grid = read_grid(options.param, known, RESERVED | {"cluster": "--cluster"})
     if len(grid.get("task", [])) > 1:
         raise UsageError("-p task takes one value in a sweep: scores of classes and of values cannot be compared")
     combinations = list_combinations(grid)
@@ -81,7 +80,7 @@ def check_plans(plans: list[Plan], notebooks: Sequence[Path], progress) -> Reque
 
 
 def open_record(
-    runs: Path,
+    folder: Path,
     options: dict,
     plans: list[Plan],
     request: Request,
@@ -97,7 +96,7 @@ def open_record(
     if told:
         record = resume_sweep(told, made_from, parameters)
     else:
-        record = Sweep(create_run(runs, None), options, made_from, [make_entry(one) for one in parameters])
+        record = Sweep(folder, options, made_from, [make_entry(one) for one in parameters])
     record.write()
     return record
 

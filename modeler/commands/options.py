@@ -42,6 +42,7 @@ class Text(click.ParamType):
 
 TEXT = Text()
 SECONDS = Text("[1-9][0-9]{0,6}", "must be a whole number of seconds from 1 to 9999999")
+ROWS = Text("[1-9][0-9]{1,8}", "must be a whole number of rows from 10 to 999999999")
 MODEL_NAME = Text("[a-z0-9][a-z0-9_.-]{0,62}", "must be a model's name such as breast_cancer, without a version")
 
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from click_option_group import optgroup
 
 from modeler import ModelerError, UsageError
-from modeler.commands.options import DEFAULT_NAME, SECONDS, TEXT, Choice
+from modeler.commands.options import DEFAULT_NAME, ROWS, SECONDS, TEXT, Choice
+from modeler.commands.sampling import describe_sample, find_data
 from modeler.runs.execute import CELL_TIMEOUT
 from modeler.runs.parameters import check_parameters, read_parameters
 
@@ -55,6 +56,8 @@ def retrain_options(command):
             help="keep rows that share this value on one side of the split"),
         optgroup.option("--split-time", metavar="COLUMN", type=TEXT,
             help="hold out the latest rows by this date or number, instead of a random share"),
+        optgroup.option("--sample", metavar="ROWS", type=ROWS,
+            help="train on about so many rows of a file or of a folder of Parquet files too large for memory, by their hash"),
         optgroup.group("The notebooks"),
         optgroup.option("-p", "--param", metavar="KEY=VALUE", multiple=True, help="a notebook parameter, repeatable"),
         optgroup.option("--cell-timeout", metavar="SECONDS", type=SECONDS, default=str(CELL_TIMEOUT),
@@ -87,6 +90,11 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     table, heldout = load_data(options, parameters["eda.ipynb"], progress.say)
     floors, ceilings = check_fit(options, parameters, table, heldout)
     check_writable()
+    if address := parameters["train.ipynb"].get("cluster"):
+        from modeler.cluster import join_cluster
+
+        with join_cluster(address):  # before any kernel starts
+            pass
     if options.containerize:
         from modeler.ship.build import check_engine
 
@@ -98,7 +106,8 @@ def read_options(options: SimpleNamespace, notebooks: Sequence[Path]) -> tuple[P
     """The data file, None for built-in data, and every parameter; a UsageError where an option is wrong by itself."""
     if Path(options.data).suffix and not options.target:
         raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
-    data = Path(options.data).expanduser() if Path(options.data).suffix else None
+    given = Path(find_data(options)).expanduser()
+    data = given if given.suffix else None
     parameters = collect_parameters(options, data, notebooks)
 
     from modeler.data.tables import slugify
@@ -120,14 +129,18 @@ def load_data(options: SimpleNamespace, told: dict, say: Callable[[str], None]) 
     from modeler.data.timeline import note_time
 
     dealing = _, by, time = list_dealing(told)
-    table = load_table(options.data, options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told))
+    table = load_table(
+        find_data(options), options.target or "", told.get("task", "auto"), CsvFormat.from_parameters(told)
+    )
     if by == table.target:
         raise UsageError(f"--split-by {by}: this is the target; name a column such as a patient id")
     if time == table.target:
         raise UsageError(f"--split-time {time}: this is the target; name a column such as a date")
     table = settle_rare_classes(table, told.get("rare_classes", "refuse"), *dealing)
     heldout = split_rows(table.frame, *dealing)
-    table = replace(table, notes=(*table.notes, *note_time(table, heldout, by, time)))
+    sample = describe_sample(options)
+    notes = ["a sample of {rows:,} of the {of:,} rows of {from}, by their hash".format(**sample)] if sample else []
+    table = replace(table, notes=(*notes, *table.notes, *note_time(table, heldout, by, time)), sample=sample)
     say(f"data       {table.name}, {len(table.frame)} rows, {table.frame.shape[1]} columns")
     for note in [*table.notes, *warn_of_leaks(table)]:
         say(f"           {note}")

@@ -11,9 +11,10 @@ from modeler import UsageError
 from modeler.commands.combinations import Plan, check_plans, execute_left, list_plans, open_record, prove_best
 from modeler.commands.options import OK, REJECTED, TEXT, print_result
 from modeler.commands.progress import Progress
-from modeler.commands.retrain import describe_result, retrain_options
+from modeler.commands.retrain import create_run, describe_result, retrain_options
+from modeler.commands.sampling import find_data, sample_data
 
-FREE = ["cluster", "resume", "dry_run", "yes", "json"]  # options that are not what the sweep is
+FREE = ["cluster", "resume", "dry_run", "yes", "json", "sampled"]  # options that are not what the sweep is
 RUNTIME = [
     "cloudpickle",
     "dask",
@@ -43,9 +44,11 @@ RUNTIME = [
 @click.pass_context
 def sweep(context: click.Context, **given) -> int:
     started, progress, options, project = time.monotonic(), Progress(), SimpleNamespace(**given), context.obj
-    options.data = _make_absolute(options.data)
+    if Path(options.data).suffix or options.sample:
+        options.data = str(Path(options.data).expanduser().absolute())  # which --resume finds from another folder
     told = _take_over(context, options, project / "runs") if options.resume else None
     notebooks = [project / "notebooks" / name for name in ("eda.ipynb", "train.ipynb")]
+    options.sampled = sample_data(options, project / "runs", progress)
     plans = list_plans(options, notebooks)
     if options.dry_run:
         check_plans(plans, notebooks, progress)
@@ -67,8 +70,9 @@ def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | Non
     """Execute what is to be done, on the cluster; the sweep's record."""
     from modeler.cluster.connect import open_cluster
     from modeler.runs.provenance import list_packages
+    from modeler.sweep.record import hold_sweep
 
-    is_built_in = not Path(options.data).suffix
+    is_built_in = not Path(find_data(options)).suffix
     estimators = {plan.told["train.ipynb"].get("estimator") for plan in plans}
     packages = {}
     for estimator in sorted(estimators, key=str):
@@ -76,12 +80,14 @@ def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | Non
     with open_cluster(options.cluster, len(plans), sorted({*packages, *RUNTIME}), processes=False) as cluster:
         request = check_plans(plans, notebooks, progress)
         kept = {name: value for name, value in vars(options).items() if name not in FREE}
-        record = open_record(runs, kept, plans, request, notebooks, packages, told)
-        try:
-            execute_left(cluster, record, plans, request.data, notebooks, progress)
-        except BaseException:
-            progress.say(f"resume     python pipeline.py sweep --resume {record.folder.name}")
-            raise
+        folder = told["folder"] if told else create_run(runs, None)
+        with hold_sweep(folder):
+            record = open_record(folder, kept, plans, request, notebooks, packages, told)
+            try:
+                execute_left(cluster, record, plans, request.data, notebooks, progress)
+            except BaseException:
+                progress.say(f"resume     python pipeline.py sweep --resume {folder.name}")
+                raise
     return record
 
 
@@ -104,11 +110,6 @@ def _take_over(context: click.Context, options: SimpleNamespace, runs: Path) -> 
             )
         setattr(options, name, was)
     return told
-
-
-def _make_absolute(data: str) -> str:
-    """A file's path that also holds in another folder; names of built-in data stay."""
-    return str(Path(data).expanduser().absolute()) if Path(data).suffix else data
 
 
 def _print_plans(plans: list[Plan], as_json: bool) -> int:

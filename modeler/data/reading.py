@@ -1,8 +1,8 @@
 """Reading a .csv or .parquet file: columns in their own types, or one sentence about what is wrong."""
 
 import csv
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from modeler import ModelerError
+from modeler import ModelerError, first_line
 from modeler.data.amounts import convert_texts, find_amounts
 from modeler.data.dates import convert_dates
 from modeler.data.dialect import (
@@ -101,27 +101,40 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
 
 def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
     """Read a .parquet file like `read_csv`."""
-    try:
+    with explain_parquet(path):
         described = pa.parquet.ParquetFile(path).metadata
         _check_memory(path, 8 * described.num_rows * described.num_columns)
         table = pa.parquet.read_table(path)
+    refuse_types(table.schema, path)
+    for position, part in enumerate(table.schema):
+        if pa.types.is_decimal(part.type):
+            table = table.set_column(position, part.name, table[position].cast(pa.float64()))
+    frame = table.to_pandas(date_as_object=False).reset_index(drop=True)
+    return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table, path, target)
+
+
+@contextmanager
+def explain_parquet(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises about a file into a ModelerError."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # Arrow's errors are ValueErrors
         with open(path, "rb") as file:
             begins = file.read(20)
         raise ModelerError(
-            f"{path} cannot be read as Parquet: {_first_line(error)}; it begins with {begins!r}; mend the file or its ending"
+            f"{path} cannot be read as Parquet: {first_line(error)}; it begins with {begins!r}; mend the file or its ending"
         ) from None
-    _refuse_repeated(path, table.column_names)
-    for position, part in enumerate(table.schema):
+
+
+def refuse_types(schema: pa.Schema, path: Path) -> None:
+    """Raise a ModelerError if names of columns stand twice, or values are none that a model reads."""
+    _refuse_repeated(path, schema.names)
+    for part in schema:
         if pa.types.is_nested(part.type) or pa.types.is_binary(part.type) or pa.types.is_large_binary(part.type):
             raise ModelerError(
                 f"column {part.name!r} of {path} holds values of the type {part.type}; "
                 "split it into columns of numbers, texts or booleans, or leave it out"
             )
-        if pa.types.is_decimal(part.type):
-            table = table.set_column(position, part.name, table[position].cast(pa.float64()))
-    frame = table.to_pandas(date_as_object=False).reset_index(drop=True)
-    return settle_frame(frame.set_axis(frame.columns.map(str), axis=1), told, table, path, target)
 
 
 def settle_frame(
@@ -166,7 +179,7 @@ def _check_memory(path: Path, size: int) -> None:
     if need > free:
         raise ModelerError(
             f"{path} has {path.stat().st_size / 1e9:.1f} GB; a retrain on it needs about {need / 1e9:.0f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free. Take a sample of its rows, leave out columns, or take a larger machine"
+            f"{free / 1e9:.1f} GB are free. Train on a sample of its rows with --sample ROWS, leave out columns, or take a larger machine"
         )
 
 
@@ -198,7 +211,7 @@ def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) 
         table = pa.csv.read_csv(path, read, parse, convert)
     except (ValueError, csv.Error) as error:  # Arrow's and Unicode's errors are ValueErrors
         raise ModelerError(
-            f"{path} cannot be read as .csv in {encoding}: {_first_line(error)}; mend the file or its ending, "
+            f"{path} cannot be read as .csv in {encoding}: {first_line(error)}; mend the file or its ending, "
             "or say its encoding with -p encoding=NAME"
         ) from None
     if uneven and use_threads:  # Arrow numbers the rows only without threads
@@ -276,7 +289,3 @@ def _note_texts(columns: dict) -> list[str]:
                 f"{present.filter(is_other)[0].as_py()!r}; empty these to use it as numbers"
             )
     return notes
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

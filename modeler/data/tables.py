@@ -24,7 +24,7 @@ class Table:
 
     `name` is a slug that can name a model in the store. `told` is a task or "auto". `notes` say what was assumed of the
     file. `left_out` counts its rows without a target, which the frame lacks. `rare` says what became of rare classes: rule,
-    classes and rows. `formats` are those of columns that the file has as texts, `settled` the types that a person told, by name.
+    classes and rows; `sample`, of how many rows of which file these are a sample. `formats` are those of columns that the file has as texts, `settled` the types that a person told, by name.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Table:
     left_out: int = 0
     rare: dict | None = None
     built_in: bool = False
+    sample: dict | None = None
     formats: Mapping[str, str | list[str]] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ def load_table(data: str, target: str = "", task: str = "auto", written: CsvForm
     task, reason = tell_task(frame[target], task)
     notes = *notes, f"{task} of {target!r}: {reason}"
     built_in = data in BUILT_IN_TARGETS
-    return Table(name, frame, target, task, notes, left_out, None, built_in, content.formats, content.settled)
+    return Table(name, frame, target, task, notes, left_out, None, built_in, None, content.formats, content.settled)
 
 
 def warn_of_leaks(table: Table) -> list[str]:
@@ -104,7 +105,9 @@ def _find_file(data: str) -> Path:
             raise ModelerError(f"{data} ends in {path.suffix or 'nothing'}; data files end in {' or '.join(ENDINGS)}")
         return path
     if path.is_dir():
-        raise ModelerError(f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it")
+        raise ModelerError(
+            f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it, or train on rows of its Parquet files with --sample ROWS"
+        )
     if path.suffix or len(path.parts) > 1:
         raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(ENDINGS)} file")
     raise ModelerError(

@@ -36,7 +36,8 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
     return {
         "parameters": parameters,
         "seed": parameters["train.ipynb"].get("seed"),
-        "data": {"name": table.name, "sha256": hash_table(table.frame), "rows": rows, "columns": columns},
+        "data": {"name": table.name, "sha256": hash_table(table.frame), "rows": rows, "columns": columns}
+        | ({"sample": table.sample} if table.sample else {}),
         "holdout": {
             "rule": rule,
             "time": split["time"],

@@ -12,6 +12,7 @@ from modeler import ModelerError
 from modeler.data.dialect import CsvFormat
 from modeler.data.rare import settle_rare_classes
 from modeler.data.rows import hash_table, list_dealing, raw_records, split_rows
+from modeler.data.sample import SAMPLES, take_sample
 from modeler.data.tables import Table, load_table
 from modeler.model.answers import VALUES
 from modeler.model.contract import class_key, read_contract, write_json
@@ -72,6 +73,9 @@ def read_recipe(model: StoredModel, runs: Path, given: Path | None = None) -> Re
             f"({type(error).__name__}: {error}); `python pipeline.py` makes a model anew"
         ) from None
     file = _find_data(model, data, runs, given, was) if Path(data).suffix else None
+    if given and (sample := provenance["data"].get("sample")):
+        written = CsvFormat.from_parameters(told)
+        file = take_sample(file, sample["asked"], sample["by"] or "", written, runs / SAMPLES).path
     try:
         table = load_table(str(file or data), target, told.get("task", "auto"), CsvFormat.from_parameters(told))
         table = settle_rare_classes(table, told.get("rare_classes", "refuse"), *dealing)
@@ -126,7 +130,9 @@ def train_again(recipe: Recipe, run: Path, writes: Mapping[str, list[str]], repo
     Once is enough: the retrain proved that they give the same twice. `writes` names the files that each must leave.
     """
     for name in recipe.notebooks:
-        execute_notebook(recipe.model.path / name, run, recipe.parameters[name], writes[name], report, CELL_TIMEOUT)
+        told = recipe.parameters[name]
+        told |= {"cluster": ""} if "cluster" in told else {}  # who searches makes no difference, and may be gone
+        execute_notebook(recipe.model.path / name, run, told, writes[name], report, CELL_TIMEOUT)
         if CONTRACT in writes[name] and "split" not in recipe.model.read(CONTRACT):
             _write_as_before(run / CONTRACT)
 

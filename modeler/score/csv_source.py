@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from modeler import ModelerError
+from modeler import ModelerError, first_line
 from modeler.data.dialect import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
@@ -27,7 +27,7 @@ from modeler.data.dialect import (
 from modeler.data.reading import MISSING, NUMBER, SAMPLE, refuse_foreign
 from modeler.model.amounts import has_texts, read_value
 from modeler.model.contract import used_features
-from modeler.score.places import Place, first_line
+from modeler.score.places import Place
 from modeler.score.source import BLOCK
 from modeler.score.values import Texts
 

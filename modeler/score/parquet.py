@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
-from modeler import ModelerError
-from modeler.score.places import find_place, first_line
+from modeler import ModelerError, first_line
+from modeler.score.places import find_place
 
 GROUP_ROWS = 1 << 17  # rows of each row group that is written
 BUFFERED = 1 << 28  # bytes of a row group up to which it is fetched at once

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from modeler import ModelerError, UsageError
+from modeler import ModelerError, UsageError, first_line
 
 WILD = re.compile(r"[*?\[]")
 
@@ -76,10 +76,6 @@ def list_files(place: Place) -> list[str]:
     if not found:
         raise ModelerError(f"the folder {place.shown} holds no .parquet file; a .csv file is named by itself")
     return found
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def matches(path: str, pattern: str) -> bool:

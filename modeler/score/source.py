@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet
 
-from modeler import ModelerError, did_you_mean
+from modeler import ModelerError, did_you_mean, first_line
 from modeler.model.contract import used_features
 from modeler.score.parquet import Slice
-from modeler.score.places import Place, first_line
+from modeler.score.places import Place
 from modeler.score.values import fits
 from modeler.service.body import describe_values
 from modeler.service.predictor import Predictor

@@ -1,9 +1,12 @@
 """What a sweep has done so far: sweep.json, and one run folder a combination."""
 
+import fcntl
 import json
 import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,6 +147,19 @@ def read_sweep(runs: Path, name: str) -> dict:
     except (ValueError, KeyError, TypeError):
         raise ModelerError(f"{folder / FILE} is damaged; start a new sweep") from None
     return told | {"folder": folder}
+
+
+@contextmanager
+def hold_sweep(folder: Path) -> Iterator[None]:
+    """Let no other process work on a sweep meanwhile; a ModelerError if one does. The system lets go when the process ends."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ModelerError(f"another process works on the sweep {folder.name}; wait until it ends") from None
+    finally:
+        os.close(held)
 
 
 def resume_sweep(told: dict, made_from: dict, parameters: list[dict]) -> Sweep:

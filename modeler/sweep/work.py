@@ -1,5 +1,6 @@
 """The combinations of a sweep on the workers of a cluster, as many at once as they have threads."""
 
+import os
 import pickle
 import tempfile
 import uuid
@@ -83,6 +84,13 @@ def _end_kernels() -> None:
                 child.kill()
 
 
+def _share_cores(cluster: Cluster) -> int:
+    """The cores that one combination may use: on this machine an equal share, elsewhere one, as others may work there."""
+    from dask.system import CPU_COUNT
+
+    return max(1, CPU_COUNT // max(1, len(cluster.client.nthreads()))) if cluster.is_local else 1
+
+
 def _make_plugin(cluster: Cluster, data: Path | None):
     """What makes a worker ready, also one that joins later: package and data file, which those of this machine have.
 
@@ -93,13 +101,15 @@ def _make_plugin(cluster: Cluster, data: Path | None):
     package, file = (b"" if cluster.is_local else pack_package()), data.name if data else ""
     content = data.read_bytes() if data and not cluster.is_local else b""
     here = str(data.resolve()) if data and cluster.is_local else ""
-    install = make_installer(package)
+    install, cores = make_installer(package), str(_share_cores(cluster))
 
     class Sweeping(WorkerPlugin):
         name = f"modeler-sweep-{uuid.uuid4().hex}"
 
         def setup(self, worker):
             install(worker)
+            self.cores = os.environ.get("LOKY_MAX_CPU_COUNT")
+            os.environ["LOKY_MAX_CPU_COUNT"] = self.cores or cores  # of each kernel, whose search would take all
             self.folder = tempfile.TemporaryDirectory(dir=worker.local_directory, prefix="sweep-")
             self.scratch = Path(self.folder.name)
             self.data = None
@@ -113,6 +123,8 @@ def _make_plugin(cluster: Cluster, data: Path | None):
 
         def teardown(self, worker):
             self.folder.cleanup()
+            if self.cores is None:
+                os.environ.pop("LOKY_MAX_CPU_COUNT", None)
 
         def work(self, step: bytes, before: bytes | None) -> bytes:
             from modeler.sweep.step import Result, execute_step

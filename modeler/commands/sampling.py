@@ -1,0 +1,47 @@
+"""The option --sample: rows of data too large to train on, in a file that is then trained on like any other."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from modeler import UsageError
+
+
+def sample_data(options: SimpleNamespace, runs: Path, progress):
+    """The sample that the options ask for, or None; a UsageError or a ModelerError: there is nothing to take it from."""
+    if not options.sample:
+        return None
+    source = Path(options.data).expanduser()
+    if not source.exists():
+        raise UsageError(
+            f"--sample {options.sample}: {options.data} is no .csv or .parquet file and no folder of Parquet files; name one with --data"
+        )
+    if not options.target:
+        raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
+    if source.is_file() and source.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(f"--sample {options.sample}: {options.data} ends in neither .csv nor .parquet")
+    from modeler.data.sample import SAMPLES, take_sample
+
+    progress.say(f"sample     about {int(options.sample):,} rows of {options.data}, by their hash")
+    return take_sample(source, int(options.sample), options.split_by or "", read_format(options), runs / SAMPLES)
+
+
+def read_format(options: SimpleNamespace):
+    """How a .csv file is written, as `-p` says."""
+    from modeler.data.dialect import CsvFormat
+
+    told = dict(pair.split("=", 1) for pair in options.param if "=" in pair)
+    return CsvFormat(told.get("separator", "auto"), encoding=told.get("encoding", "auto"))
+
+
+def find_data(options: SimpleNamespace) -> str:
+    """What is loaded: the sample, or the data as told."""
+    sampled = getattr(options, "sampled", None)
+    return str(sampled.path) if sampled else options.data
+
+
+def describe_sample(options: SimpleNamespace) -> dict | None:
+    """The sample for provenance.json: the rows asked for, those it has, of how many, and the name of what they are from."""
+    if not (sampled := getattr(options, "sampled", None)):
+        return None
+    asked = {"asked": int(options.sample), "by": options.split_by or None}
+    return asked | {"rows": sampled.rows, "of": sampled.of, "from": Path(options.data).name}
