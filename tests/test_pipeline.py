@@ -22,7 +22,7 @@ FIELDS = [
 ]  # fmt: skip
 FILES = [
     "contract.json", "eda.html", "eda.ipynb", "golden.json", "metrics.json", "model.onnx", "model.skops",
-    "provenance.json", "train.html", "train.ipynb", "verdict.json",
+    "provenance.json", "reference.json", "train.html", "train.ipynb", "verdict.json",
 ]  # fmt: skip
 
 

@@ -163,6 +163,9 @@ def test_model_is_described_by_what_is_stored_with_it(two):
         "contract": read_json(two.path / "contract.json"),
         **{name: {"of": name} for name in ("metrics", "provenance", "verdict")},
         "warnings": [],
+        "reference": None,  # of a model of before
     }
+    write_json(two.path / "reference.json", {"rows": 7})
+    assert Predictor(two, 10).describe()["reference"] == {"rows": 7}
     with pytest.raises(ModelerError, match="has no readable eda.html; retrain to get one"):
         Predictor(two, 10).read_page("eda")

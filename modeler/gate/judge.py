@@ -19,6 +19,7 @@ from modeler.gate.checks import (
     explain_error,
     replay,
 )
+from modeler.gate.reference import write_reference
 from modeler.gate.warnings import list_warnings
 from modeler.model.contract import read_json
 from modeler.model.stored import StoredModel
@@ -54,7 +55,7 @@ def judge_candidate(
     promote_if: str = "not-worse",
     allow_contract_change: bool = False,
 ) -> Judgement:
-    """Judge the model in a run's folder on the raw held-out rows, and write golden.json there.
+    """Judge the model in a run's folder on the raw held-out rows, and write golden.json and reference.json there.
 
     A check that could not be made counts as failed and says why.
 
@@ -91,6 +92,7 @@ def judge_candidate(
     _run_check(checks, "better than a dummy", lambda: [beat_dummy(candidate)])
     _run_check(checks, "against the champion", check_champion)
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
+    _run_check(checks, "reference", lambda: write_reference(run, candidate) or [])
     _run_check(checks, "warnings", lambda: warnings.extend(list_warnings(candidate, told)) or [])
     return Judgement(checks, metrics, theirs or None, warnings)
 

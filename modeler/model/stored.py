@@ -11,6 +11,7 @@ from modeler import ModelerError, did_you_mean
 from modeler.model.contract import read_json
 
 GRAPH, CONTRACT = "model.onnx", "contract.json"
+REFERENCE = "reference.json"  # models of before have none
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class StoredModel:
             return read_json(self.path / name)
         except (OSError, ValueError):
             raise ModelerError(f"{self.tag} has no readable {name}; {self.mend}") from None
+
+    def read_reference(self) -> dict | None:
+        """What training looked like, as the gate described it; None for a model of before."""
+        return self.read(REFERENCE) if (self.path / REFERENCE).exists() else None
 
 
 def store_home() -> Path:

@@ -92,6 +92,7 @@ class Predictor:
     def describe(self) -> dict:
         """What is known of the model."""
         kept = {name: self._model.read(f"{name}.json") for name in ("metrics", "provenance", "verdict")}
+        kept["reference"] = self._model.read_reference()
         return {"tag": self.tag, "contract": self.contract, **kept, "warnings": kept["verdict"].get("warnings", [])}
 
     def read_page(self, notebook: str) -> bytes:
