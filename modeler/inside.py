@@ -5,10 +5,12 @@ process needs a part of this alone.
 """
 
 import base64
+import json
 import os
 import signal
 import sys
 import threading
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ TRIED = {
 }  # kantoku is what circus is installed by
 UV = Path(__file__).parent / "service" / "uv.sh"
 STEEPEST = 20  # rise of a calibrated probability by its score: a score off by 3e-7 leaves it the same to 1e-5
+ARGUMENTS = "PREDICTION_ARGUMENTS"  # environment variable: what the command line set, as JSON
 LAST_ACCEPT_SECONDS = 0.5  # after SIGTERM; uvicorn looks every 0.1 s whether it was told to stop
 
 
@@ -69,6 +72,23 @@ def make_app(service):
         Mount("/static_content", StaticFiles(directory=static)),
     ]
     return Starlette(routes=routes, lifespan=live)
+
+
+def use_arguments(model: type):
+    """BentoML's arguments as a `model` of pydantic, in a bento and its image too.
+
+    When BentoML loads a bento, it puts the arguments that the bento was built with in place of all others, so that `bentoml serve
+    BENTO --arg NAME=VALUE` changes nothing. So they are taken from the command line; workers get them by the environment.
+    """
+    import bentoml
+    from bentoml._internal.utils.args import set_arguments
+
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--arg", action="append", default=[])
+    if pairs := parser.parse_known_args()[0].arg:
+        os.environ[ARGUMENTS] = json.dumps(dict(pair.split("=", 1) for pair in pairs))
+    set_arguments(vars(bentoml.use_arguments()) | json.loads(os.environ.get(ARGUMENTS, "{}")))
+    return bentoml.use_arguments(model)
 
 
 @contextmanager

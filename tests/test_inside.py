@@ -33,6 +33,29 @@ def test_bentoml_service_can_be_a_class_of_ours():
     assert "is_main" in inspect.signature(service.to_asgi).parameters, "_bentoml_sdk.Service.to_asgi was changed"
 
 
+def test_bento_takes_arguments_of_the_command_line_before_its_own(monkeypatch):
+    from bentoml._internal.service import loader
+    from bentoml._internal.utils.args import set_arguments
+    from pydantic import BaseModel
+
+    class Arguments(BaseModel):
+        log: str = ""
+        days: int = 0
+        share: float = 1
+
+    lost = "set_arguments(bento.info.args)" in inspect.getsource(loader._load_bento)
+    assert lost, "BentoML keeps the arguments of the command line now: inside.use_arguments may go"
+    monkeypatch.delenv(inside.ARGUMENTS, raising=False)
+    try:
+        for words in (["serve", "made:1", "--arg", "log=/a=b", "--arg", "days=7"], ["-m", "worker", "--args", "{}"]):
+            set_arguments({"days": 3, "share": "0.5"})
+            monkeypatch.setattr(sys, "argv", ["bentoml", *words])
+            assert inside.use_arguments(Arguments) == Arguments(log="/a=b", days=7, share=0.5)
+    finally:
+        set_arguments({})
+        del inside.os.environ[inside.ARGUMENTS]
+
+
 def test_bentoml_application_answers_as_ours_does():
     import bentoml
     from starlette.testclient import TestClient
