@@ -10,10 +10,18 @@ from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from modeler import QUIET, ModelerError
-from modeler.inside import forward_hangup, make_app, refuse_late_connections, service_class, stand_in_for_uv
+from modeler.inside import (
+    forward_hangup,
+    make_app,
+    refuse_late_connections,
+    service_class,
+    stand_in_for_uv,
+    use_arguments,
+)
 from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
 from modeler.service.front import Front
+from modeler.service.prediction_log import PredictionLog
 from modeler.service.telemetry import Metrics, share_metrics
 
 
@@ -29,12 +37,20 @@ class Arguments(BaseModel, extra="forbid"):
     max_body: int = Field(8 * 2**20, ge=1, description="bytes a request's body may have")
     workers: int = Field(1, ge=1, description="processes that answer")
     grace: int = Field(10, ge=1, description="seconds after SIGTERM in which requests in flight are answered")
+    log: str = Field("off", min_length=1, description="the folder of the prediction log")
+    log_share: float = Field(1.0, gt=0, le=1, description="the share of requests that are logged")
+    log_days: int = Field(30, ge=1, description="days after which a file of the prediction log is removed")
     base_image: str = Field("python:3.11-slim", description="the image that `bentoml build` builds on; pin a digest")
 
 
 log = logging.getLogger("bentoml.prediction")
-arguments = bentoml.use_arguments(Arguments)
-tag = read_bento_tag(Path(__file__)) or arguments.model
+arguments, pinned = use_arguments(Arguments), read_bento_tag(Path(__file__))
+tag = pinned or arguments.model
+log_folder = None if arguments.log == "off" else Path(arguments.log).expanduser()
+if pinned and log_folder and not log_folder.is_absolute():
+    raise bentoml.exceptions.InvalidArgument(
+        f"--arg log={arguments.log}: of a bento, give the whole path of the folder, such as --arg log=/log"
+    )
 
 
 class FrontedService(service_class()):
@@ -42,7 +58,12 @@ class FrontedService(service_class()):
 
     def to_asgi(self, is_main: bool = True):
         metrics = Metrics(self.name, self.bento.tag.version if self.bento else "not available")
-        return Front(make_app(self), bentoml.get_current_service, metrics, arguments.max_body, arguments.grace)
+        rows_log = None
+        if log_folder:
+            folder, limits = log_folder / tag.partition(":")[0], (arguments.log_share, arguments.log_days)
+            rows_log = PredictionLog(folder, *limits, metrics.count_lines)
+        limits = arguments.max_body, arguments.grace
+        return Front(make_app(self), bentoml.get_current_service, metrics, *limits, rows_log)
 
 
 @bentoml.service(
@@ -72,7 +93,9 @@ class Prediction:
         from modeler.service.predictor import load_predictor  # late: BentoML's parent process needs no numpy
 
         try:
-            self.predictor = load_predictor(tag, arguments.max_rows)
+            former, self.predictor = self.predictor, load_predictor(tag, arguments.max_rows)
+            if former and former.tag == self.predictor.tag:
+                self.predictor.since = former.since
             log.info("%s answers", self.predictor.tag)
         except ModelerError as error:
             self.fault = str(error)

@@ -1,6 +1,8 @@
 """A stored model at work: warnings, answers without end, golden rows that come first."""
 
 import json
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -158,6 +160,7 @@ def test_model_whose_golden_rows_differ_must_not_answer(two):
 
 def test_model_is_described_by_what_is_stored_with_it(two):
     described = Predictor(two, 10).describe()
+    assert datetime.fromisoformat(described.pop("since")) <= datetime.now(timezone.utc)
     assert described == {
         "tag": two.tag,
         "contract": read_json(two.path / "contract.json"),
@@ -169,3 +172,17 @@ def test_model_is_described_by_what_is_stored_with_it(two):
     assert Predictor(two, 10).describe()["reference"] == {"rows": 7}
     with pytest.raises(ModelerError, match="has no readable eda.html; retrain to get one"):
         Predictor(two, 10).read_page("eda")
+
+
+def test_model_answers_since_it_was_loaded_first_and_another_one_since_now(two, monkeypatch):
+    from service import Prediction
+
+    loaded = [Predictor(two, 10) for _ in range(3)]
+    loaded[2].tag = "made:other"
+    monkeypatch.setattr("modeler.service.predictor.load_predictor", lambda tag, most: loaded.pop(0))
+    service = SimpleNamespace(predictor=None, fault=None)
+    sinces = []
+    for _ in range(3):
+        Prediction.inner.load(service)
+        sinces.append(service.predictor.since)
+    assert sinces[0] == sinces[1] < sinces[2]

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -62,10 +63,11 @@ class Front:
 
     `get_service` returns the service's instance, once the application has started. Its `predictor` is None when the model
     cannot answer, and its `fault` says why. Its `load`, called at SIGHUP, replaces the predictor. `max_body` is in bytes,
-    `grace` in seconds after SIGTERM or SIGINT.
+    `grace` in seconds after SIGTERM or SIGINT. `log` is the prediction log, if there is one.
     """
 
-    def __init__(self, app, get_service: Callable, metrics: Metrics, max_body: int, grace: int):
+    def __init__(self, app, get_service: Callable, metrics: Metrics, max_body: int, grace: int, log=None):
+        self._log = log
         self._app, self._get_service, self._metrics = app, get_service, metrics
         self._max_body, self._grace, self._openapi = max_body, grace, None
         self._threads = ThreadPoolExecutor(1, "large-bodies")
@@ -87,6 +89,8 @@ class Front:
             handle_signals(self._grace, self._reload)  # before the model is loaded, so that no promotion is missed
 
             async def tell(message):
+                if message["type"] == "lifespan.shutdown.complete" and self._log:
+                    self._log.close()  # no later: uvicorn then ends itself by SIGTERM, and nothing else would run
                 await send(message)
                 if message["type"] == "lifespan.startup.complete":
                     self._started.set()
@@ -95,7 +99,7 @@ class Front:
         started = perf_counter()
         headers = dict(scope["headers"])
         request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        path, method = scope["path"], scope.get("method", "GET")
+        path, method, scope["request_id"] = scope["path"], scope.get("method", "GET"), request_id
         route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
         sent = Reply(499, b"", [])  # what is noted when the client goes away before its answer
         try:
@@ -163,10 +167,11 @@ class Front:
     async def _predict(self, scope, headers, receive) -> Reply:
         body = await self._read_body(receive, find_refusal(headers, self._max_body), b"expect" in headers)
         predictor = self._get_predictor()
+        ask = partial(self._log.answer, predictor, scope["request_id"]) if self._log else predictor.answer
         if len(body) < LARGE_BODY:
-            answer = predictor.answer(body)
+            answer = ask(body)
         else:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, predictor.answer, body)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, ask, body)
         self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
         return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
 
@@ -230,7 +235,8 @@ class Front:
         return _reply(b"\n", "text/plain; charset=utf-8")
 
     async def _show_metrics(self, scope, headers, receive) -> Reply:
-        return _reply(self._metrics.expose(), prometheus_client.CONTENT_TYPE_LATEST)
+        predictor = getattr(self._get_service(), "predictor", None)
+        return _reply(self._metrics.expose(predictor), prometheus_client.CONTENT_TYPE_LATEST)
 
     async def _ask_bentoml(self, scope, headers, receive) -> Reply:
         messages = []

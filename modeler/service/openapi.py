@@ -129,7 +129,13 @@ def _describe_answers(target: dict, tag: str) -> dict:
             message=TEXT,
             value={"description": "what was received; null where there was nothing"},
         ),
-        "Model": _require(tag=TEXT, **{name: {"type": "object"} for name in records}, warnings={"type": "array"}),
+        "Model": _require(
+            tag=TEXT,
+            since=TEXT | {"description": "when it began to answer, in UTC"},
+            **{name: {"type": "object"} for name in records},
+            warnings={"type": "array"},
+            reference={"type": ["object", "null"], "description": "counts of its training rows"},
+        ),
     }
 
 

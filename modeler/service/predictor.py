@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,14 @@ NO_ANSWER = "the model has no finite answer to this row; its values are too far 
 
 
 class Answer(NamedTuple):
-    """An answered request: the JSON text, and what the metrics count."""
+    """An answered request: the JSON text, what the metrics count, and what the prediction log notes."""
 
     body: bytes
     rows: int
     labels: list[str]
     warnings: list[str]
+    read: list[dict]
+    answers: list[dict]
 
 
 def load_predictor(tag: str, max_rows: int) -> "Predictor":
@@ -44,14 +47,16 @@ def load_predictor(tag: str, max_rows: int) -> "Predictor":
 
 
 class Predictor:
-    """Answers requests of at most `max_rows` rows with a model of the store."""
+    """Answers requests of at most `max_rows` rows with a model of the store. `since` is when it began to, in UTC."""
 
     def __init__(self, model: StoredModel, max_rows: int):
         self.tag, self.contract, self.max_rows = model.tag, model.read(CONTRACT), max_rows
+        self.since = datetime.now(timezone.utc)
         self._model = model
         self.graph = Graph(model.path / GRAPH, self.contract)
         self.reader = BodyReader(self.contract, max_rows)
         used = used_features(self.contract)
+        self.used = [feature["name"] for feature in used]
         self._ranged = [column for feature in used for column in _list_ranges(feature)]
         self._lowest, self._highest = (
             np.array([column[bound] for column in self._ranged], dtype=np.float32) for bound in (1, 2)
@@ -64,9 +69,11 @@ class Predictor:
 
     def answer(self, body: bytes) -> Answer:
         """Answer a request; a body that cannot be used, or a row without a finite answer, is a RequestError."""
-        answers, kinds = self._predict(self.reader.read(body))
+        rows = self.reader.read(body)
+        answers, kinds = self._predict(rows)
         labels = [class_key(answer["label"]) for answer in answers if "label" in answer]
-        return Answer(to_json({"model": self.tag, "predictions": answers}), len(answers), labels, kinds)
+        told = to_json({"model": self.tag, "predictions": answers})
+        return Answer(told, len(answers), labels, kinds, rows, answers)
 
     def check_golden(self) -> None:
         """Raise a ModelerError unless the golden rows are answered as the estimator answered them."""
@@ -92,8 +99,8 @@ class Predictor:
     def describe(self) -> dict:
         """What is known of the model."""
         kept = {name: self._model.read(f"{name}.json") for name in ("metrics", "provenance", "verdict")}
-        kept["reference"] = self._model.read_reference()
-        return {"tag": self.tag, "contract": self.contract, **kept, "warnings": kept["verdict"].get("warnings", [])}
+        kept |= {"warnings": kept["verdict"].get("warnings", []), "reference": self._model.read_reference()}
+        return {"tag": self.tag, "since": self.since.isoformat(timespec="seconds"), "contract": self.contract, **kept}
 
     def read_page(self, notebook: str) -> bytes:
         """An executed notebook as HTML."""

@@ -63,6 +63,9 @@ class Metrics:
         self._warnings = prometheus_client.Counter(
             "prediction_warnings", "Values unlike those of the training, by kind", ["model", "kind"], **here
         )
+        self._logged = prometheus_client.Counter(
+            "prediction_log_lines", "Lines of the prediction log: written or dropped", ["outcome"], **here
+        )
         self._labels = {"service_name": service, "service_version": version, "runner_name": service}
         self._of_route, self._of_label = {}, {}
 
@@ -83,10 +86,19 @@ class Metrics:
                     self._of_label[key] = family.labels(model, value)
                 self._of_label[key].inc(count)
 
-    def expose(self) -> bytes:
-        """All metrics of all worker processes, as Prometheus reads them."""
+    def count_lines(self, outcome: str, lines: int) -> None:
+        """Count lines of the prediction log that were "written" or "dropped"."""
+        self._logged.labels(outcome).inc(lines)
+
+    def expose(self, predictor=None) -> bytes:
+        """All metrics of all worker processes, as Prometheus reads them, and since when this one's predictor answers."""
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = prometheus_client.CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)
-        return prometheus_client.generate_latest(registry)
+        told = prometheus_client.generate_latest(registry)
+        if predictor:  # by itself: of a gauge that workers share, the model before would stay
+            name = "bentoml_service_model_since_timestamp_seconds"
+            since = f'{name}{{model="{predictor.tag}"}} {predictor.since.timestamp()}'
+            told += f"# HELP {name} Unix time since when the model answers\n# TYPE {name} gauge\n{since}\n".encode()
+        return told
