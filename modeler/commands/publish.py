@@ -30,6 +30,7 @@ def publish_run(
         from modeler.gate.judge import judge_candidate
 
         rule = {"promote_if": options.promote_if, "allow_contract_change": options.allow_contract_change}
+        rule["allow_lower_score"] = options.allow_lower_score
         return judge_candidate(run, request.table, request.told, request.floors, request.ceilings, champion, **rule)
 
     outcome = decide_candidate(run, request, judge, provenance, options.readmit, progress)

@@ -70,6 +70,8 @@ def retrain_options(command):
             help="the rule against the champion, by the 95 % interval of the gain in roc_auc or, of values, in rank "
             "correlation and error: none wholly below -0.01, or one wholly above 0 and a gain in the other (default: not-worse)"),
         optgroup.option("--allow-contract-change", **flag, help="promote although callers of the champion would break"),
+        optgroup.option("--allow-lower-score", **flag,
+            help="promote although the score is clearly lower than the champion's was when it was promoted"),
         optgroup.option("--readmit", **flag, help="promote a version that was rolled back from"),
         optgroup.group("What comes of it"),
         optgroup.option("--build", **flag, help="also build the champion's bento, and replay the golden rows there"),

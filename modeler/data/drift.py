@@ -11,6 +11,7 @@ from modeler.model.graph import MISSING, encode_columns
 BINS, NAMED = 20, 50  # at most: bins of numbers, categories by name
 FEWEST = 5  # rows of a bin, and of a category that is named, so that no single row can be read out
 SMALL = 5  # expected rows below which bins are pooled in a chi-square test (W. Cochran, Biometrics 10, 1954)
+LEAST_PSI, BY_CHANCE = 0.1, 0.05  # from which a column has drifted: its index, and the share of false findings
 HALF = 0.5  # added to every bin: one that is empty on one side has no logarithm
 
 
@@ -26,9 +27,10 @@ def see_column(columns: Mapping[str, Sequence], feature: dict) -> np.ndarray:
 def describe_column(values: np.ndarray, kind: str) -> dict:
     """Bins of a column's `values`, as `see_column` gives them, and the rows in each, as reference.json has them.
 
-    Numbers and dates: `counts` in at most `BINS` quantile bins of at least `FEWEST` rows, if there are that many, and the inner
-    `edges`; a value at an edge is in the bin below. Edges are rounded to some hundredths of the distance to the next one. Booleans and categories: `values`, of categories the `NAMED` commonest that `FEWEST` rows
-    have; the last of the `counts` of a category is of the rest. `missing` is a count too.
+    Numbers and dates: `counts` in at most `BINS` quantile bins of at least `FEWEST` rows, if there are that many, and the
+    inner `edges`; a value at an edge is in the bin below. Edges are rounded to some hundredths of the distance to the next.
+    Booleans and categories: `values`, of categories the `NAMED` commonest that `FEWEST` rows have; the last of the `counts`
+    of a category is of the rest. `missing` is a count too.
     """
     missing = int((np.isnan(values) if kind != "category" else values == MISSING).sum())
     if kind == "boolean":
@@ -89,6 +91,22 @@ def measure_p_value(counts: np.ndarray, expected: np.ndarray) -> float:
     if table.shape[1] < 2 or not table.sum(axis=1).all():
         return 1.0
     return float(chi2_contingency(table, correction=False).pvalue)
+
+
+def list_drifted(counted: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """The names whose counts are apart by `LEAST_PSI` or more, and not by chance, with their index, the greatest first.
+
+    `counted` holds counts and expected counts by name. Of names that did not drift, at most `BY_CHANCE` of those listed are
+    expected (Y. Benjamini and Y. Hochberg, Journal of the Royal Statistical Society B 57, 1995).
+    """
+    from scipy.stats import false_discovery_control
+
+    if not counted:
+        return {}
+    chances = false_discovery_control([measure_p_value(*pair) for pair in counted.values()])
+    indices = {name: measure_psi(*pair) for name, pair in counted.items()}
+    drifted = [(name, psi) for (name, psi), p in zip(indices.items(), chances) if psi >= LEAST_PSI and p <= BY_CHANCE]
+    return dict(sorted(drifted, key=lambda pair: -pair[1]))
 
 
 def _cut_numbers(ordered: np.ndarray) -> dict:

@@ -19,6 +19,7 @@ from modeler.gate.checks import (
     explain_error,
     replay,
 )
+from modeler.gate.record import check_record
 from modeler.gate.reference import write_reference
 from modeler.gate.warnings import list_warnings
 from modeler.model.contract import read_json
@@ -54,6 +55,7 @@ def judge_candidate(
     champion: StoredModel | None = None,
     promote_if: str = "not-worse",
     allow_contract_change: bool = False,
+    allow_lower_score: bool = False,
 ) -> Judgement:
     """Judge the model in a run's folder on the raw held-out rows, and write golden.json and reference.json there.
 
@@ -70,6 +72,8 @@ def judge_candidate(
     promote_if
         "not-worse": no 95 % interval of a gain, in ROC AUC or of values in rank correlation and error, may lie wholly below
         -0.01; "better": one must lie wholly above 0, and the other measure gain too.
+    allow_lower_score
+        Pass a score clearly lower than the champion's was when it was promoted.
     """
     try:
         candidate = read_candidate(run, table, told)
@@ -78,11 +82,7 @@ def judge_candidate(
         return Judgement([Check("candidate", False, None, None, sentence)], {})
     checks, metrics, theirs, warnings = [], {}, {}, []
 
-    def check_champion() -> list[Check]:
-        check, scores = challenge_champion(champion, candidate, promote_if, allow_contract_change)
-        theirs.update(scores or {})
-        return [check]
-
+    rule = promote_if, allow_contract_change
     _run_check(checks, "contract", lambda: [check_contract(candidate, told)])
     _run_check(checks, "same answers", lambda: _check_answers(run, candidate, metrics))
     for bounds, sign in ((floors, 1), (ceilings, -1)):
@@ -90,7 +90,8 @@ def judge_candidate(
             _run_check(checks, f"bound of {name}", lambda: [check_bound(name, metrics.get(name), bound, sign)])
     _run_check(checks, "interval", lambda: check_interval(candidate))
     _run_check(checks, "better than a dummy", lambda: [beat_dummy(candidate)])
-    _run_check(checks, "against the champion", check_champion)
+    _run_check(checks, "against the champion", lambda: _challenge(champion, candidate, *rule, theirs))
+    _run_check(checks, "as good as it was", lambda: [check_record(champion, candidate, theirs, allow_lower_score)])
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
     _run_check(checks, "reference", lambda: write_reference(run, candidate) or [])
     _run_check(checks, "warnings", lambda: warnings.extend(list_warnings(candidate, told)) or [])
@@ -102,6 +103,13 @@ def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) 
         checks.extend(make())
     except Exception as error:  # fail closed, as above
         checks.append(Check(name, False, None, None, f"{name} could not be checked: {explain_error(error)}"))
+
+
+def _challenge(champion: StoredModel | None, candidate: Candidate, promote_if: str, allowed: bool, theirs: dict):
+    """The check against the champion. Fills in `theirs`, its metrics."""
+    check, scores = challenge_champion(champion, candidate, promote_if, allowed)
+    theirs.update(scores or {})
+    return [check]
 
 
 def _check_answers(run: Path, candidate: Candidate, metrics: dict) -> list[Check]:
