@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import bentoml
@@ -444,12 +445,13 @@ def test_openapi_describes_every_column_and_its_example_works(service, retrained
 def test_model_tells_what_answers(service, retrained):
     project, result = retrained
     model = json.loads(service.ask("/model")[2])
-    run = project.runs[0]
+    run, since = project.runs[0], model.pop("since")
+    assert datetime.now(timezone.utc) - datetime.fromisoformat(since) < timedelta(hours=1)
     assert model == {
         "tag": result["model"],
         **{
             name: json.loads((run / f"{name}.json").read_text())
-            for name in ("contract", "metrics", "provenance", "verdict")
+            for name in ("contract", "metrics", "provenance", "verdict", "reference")
         },
         "warnings": [],
     }
