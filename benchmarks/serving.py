@@ -28,8 +28,10 @@ CORES = os.cpu_count()
 SERVER_CORES, CLIENT_CORES = ({0, 1}, {2, 3}) if CORES >= 4 else ({*range(CORES)}, {*range(CORES)})
 OURS, CEILING = "this service", "ceiling (bare Starlette, ONNX)"
 UVICORN = "-m uvicorn --host 127.0.0.1 --port {port} --workers 2 --loop uvloop --http httptools --no-access-log"
+SERVE = "-m bentoml serve --host 127.0.0.1 --port {port} --arg workers=2"
 SERVERS = {
-    OURS: (ROOT, "-m bentoml serve --host 127.0.0.1 --port {port} --arg workers=2"),
+    OURS: (ROOT, SERVE),
+    "this service, prediction log on": (ROOT, f"{SERVE} --arg log={{log}}"),
     CEILING: (PEERS, f"{UVICORN} ceiling:app"),
     "Flask, gunicorn, joblib": (PEERS, "-m gunicorn --bind 127.0.0.1:{port} --workers 2 flask_joblib:app"),
     "FastAPI, joblib": (PEERS, f"{UVICORN} fastapi_joblib:app"),
@@ -64,7 +66,11 @@ def prepare(folder: Path) -> tuple[dict[str, str], list[dict]]:
     if done.returncode:
         sys.exit(done.stderr)
     run = Path(json.loads(done.stdout)["run"])
-    environment |= {"BENCH_MODEL": str(run), "BENCH_PIPELINE": f"{folder}/pipeline.joblib"}
+    environment |= {
+        "BENCH_MODEL": str(run),
+        "BENCH_PIPELINE": f"{folder}/pipeline.joblib",
+        "BENCH_LOG": f"{folder}/log",
+    }
     save = (
         "import sys, joblib, bentoml, skops.io as s; "
         "m = s.load(sys.argv[1], trusted=s.get_untrusted_types(file=sys.argv[1])); "
@@ -83,7 +89,7 @@ class Server:
         folder, words = SERVERS[name]
         started = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, *words.format(port=self.port).split()],
+            [sys.executable, *words.format(port=self.port, log=environment["BENCH_LOG"]).split()],
             cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,

@@ -121,20 +121,29 @@ def test_image_holds_nothing_that_it_does_not_need(image):
 
 
 @needs_engine
-def test_image_is_ready_without_a_network_and_stops_at_sigterm(image):
-    _, tag = image
-    container = docker("run", "--detach", "--network", "none", *HARDENED, tag)
+def test_image_is_ready_without_a_network_logs_to_a_volume_and_stops_at_sigterm(image, tmp_path):
+    project, tag = image
+    tmp_path.chmod(0o777)  # for its user
+    volume = ["--volume", f"{tmp_path}:/log"]
+    container = docker("run", "--detach", "--network", "none", *volume, *HARDENED, tag, "serve", "--arg", "log=/log")
     ask = (
-        "import time, urllib.request\n"
+        "import sys, time, urllib.request\n"
         "for _ in range(300):\n"
         "    try: print(urllib.request.urlopen('http://127.0.0.1:3000/readyz').status); break\n"
         "    except OSError: time.sleep(0.1)\n"
+        "json = {'content-type': 'application/json'}\n"
+        "urllib.request.urlopen(urllib.request.Request('http://127.0.0.1:3000/predict', sys.argv[1].encode(), json))\n"
     )
+    (golden,) = (project.store / "models" / "breast_cancer").glob("*/golden.json")
+    row = json.loads(golden.read_text())["rows"][0]
     try:
-        assert docker("exec", container, "/app/.venv/bin/python", "-c", ask) == "200"
+        assert docker("exec", container, "/app/.venv/bin/python", "-c", ask, json.dumps(row)) == "200"
         docker("stop", "--time", "30", container)
         assert docker("inspect", container, "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
         assert "elemetry" not in docker("logs", container)
+        reading = [*volume, "--user", "12345", "--entrypoint", "sh", tag, "-c", "cat /log/breast_cancer/*.jsonl"]
+        (line,) = docker("run", "--rm", *reading).splitlines()
+        assert json.loads(line)["features"].items() <= row.items()
     finally:
         docker("rm", "--force", container)
 
