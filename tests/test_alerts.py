@@ -35,7 +35,7 @@ CASES = {  # the series that fire an alert, those that do not, and the step that
         182,
     ),
     "PredictionLogDrops": ({DROPPED: "0+10x40"}, {DROPPED: "7x40"}, 30),
-    "ModelsDiffer": ({SINCE: "1x90", OTHER: "2x90"}, {SINCE: "1x90", OTHER: "2x20 _x70"}, 70),
+    "ModelsDiffer": ({SINCE: "1x90", OTHER: "2x90"}, {SINCE: "1x90", OTHER: "_x60 2x30"}, 70),
     "ModelOld": ({SINCE: "0x730"}, {SINCE: "0x730"}, (721, 719)),
 }  # fmt: skip
 

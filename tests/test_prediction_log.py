@@ -124,6 +124,18 @@ def test_old_files_of_ours_are_removed_and_no_others(make, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
 
 
+def test_line_that_a_killed_process_of_this_number_broke_spoils_no_other(predictor, make, tmp_path):
+    log, _ = make()
+    paths = [tmp_path / "log" / f"{datetime.now(timezone.utc) + timedelta(hours=h):{HOUR}}-{log._process}.jsonl" for h in (0, 1)]
+    paths[0].parent.mkdir(exist_ok=True)
+    for path in paths:
+        path.write_text('{"whole": 1}\n{"broken": ')
+    ask(log, predictor)
+    log.close()
+    lines = max((path.read_text().splitlines() for path in paths), key=len)
+    assert lines[:2] == ['{"whole": 1}', '{"broken": '] and len([json.loads(line) for line in lines[2:]]) == 32
+
+
 def test_missing_folder_fails_no_answer_and_is_taken_up_when_it_is_there(predictor, make, tmp_path, caplog):
     (tmp_path / "log").write_text("in the way")
     log, counted = make()
