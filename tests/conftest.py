@@ -412,6 +412,27 @@ def home(tmp_path, monkeypatch):
     BentoMLContainer.model_store.reset()
 
 
+@pytest.fixture
+def typed(project, home, monkeypatch, capsys):
+    """What `python pipeline.py` with these words gives in the project's folder, in this process.
+
+    A retrain runs the notebooks' cells in this process, too, and once: what executes and compares them is not in it.
+    """
+    import pipeline
+    from cells import execute_here
+
+    def type_words(*words) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(project.folder)
+        monkeypatch.setattr(pipeline, "ROOT", project.folder)
+        monkeypatch.setattr(pipeline, "NOTEBOOKS", [project.folder / "notebooks" / path.name for path in pipeline.NOTEBOOKS])
+        monkeypatch.setattr(pipeline, "execute_twice", execute_here)
+        capsys.readouterr()
+        status = pipeline.main([*map(str, words)])
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return type_words
+
+
 def alter(run, name="made"):
     """Change a run so that it is another version with the same answers; the run and its tag."""
     (run / "contract.json").write_text((run / "contract.json").read_text() + "\n")

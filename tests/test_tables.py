@@ -3,21 +3,21 @@
 import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
-import pandas as pd
 import pytest
-from conftest import ROOT, Serving, read_examples
+from cells import ask, make_mixed, run_cells, write_table
+from conftest import read_examples
 from palmerpenguins import load_penguins
 from sklearn.datasets import load_diabetes, load_wine
 from vega_datasets import local_data
 
 from modeler import ModelerError
-from modeler.data.derive import derive_contract
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import load_table
 from modeler.model.answers import SAME_ANSWER, describe_differences
-from modeler.model.contract import read_contract, write_json
+from modeler.model.contract import read_contract
+from modeler.model.stored import find_champion
+from modeler.service.predictor import Predictor
 from modeler.train.estimator import answer_with_estimator, load_estimator
 
 
@@ -52,7 +52,6 @@ def write_diabetes(folder) -> Path:
     return folder / "diabetes.csv"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "target", "estimator", "said"),
     [
@@ -67,10 +66,10 @@ def write_diabetes(folder) -> Path:
         (write_weather, "weather", "catboost", "read with separator tab"),
     ],
 )
-def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, write, target, estimator, said):
+def test_real_table_is_trained_and_served_like_its_estimator(typed, tmp_path, write, target, estimator, said):
     path = write(tmp_path)
     options = ["-p", f"estimator={estimator}", "-p", "n_estimators=30", "-p", "min_association=0.01"]
-    done = project.retrain("--data", path, "--target", target, *options, "--json")
+    done = typed("--data", path, "--target", target, *options, "--json")
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
     result = json.loads(done.stdout)
@@ -78,8 +77,7 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
     table = load_table(str(path), target)
     rows = table.frame[split_rows(table.frame, contract["split"]["share"])]
     expected = answer_with_estimator(load_estimator(run / "model.skops"), rows, contract)
-    with Serving(project, tmp_path / "log", f"model={path.stem}") as serving:
-        status, answer = serving.predict(raw_records(rows.drop(columns=target)))
+    status, answer = ask(Predictor(find_champion(path.stem), 10_000), raw_records(rows.drop(columns=target)))
     assert status == 200, answer
     assert answer["model"] == result["model"]
     assert list(describe_differences(answer["predictions"], expected, contract, SAME_ANSWER)) == []
@@ -87,54 +85,24 @@ def test_real_table_is_trained_and_served_like_its_estimator(project, tmp_path, 
         assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
 
 
-@pytest.mark.slow
-def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project):
+def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project, typed):
     (columns,) = read_examples("docs/own-data.md", "python")
     estimator, plot = read_examples("docs/notebooks.md", "python")
-    add_cell(project, "eda.ipynb", "contract = derive_contract(", columns)
-    add_cell(project, "eda.ipynb", "levels, grouped =", plot)
-    add_cell(project, "train.ipynb", "regressors = {", estimator)
+    project.edit_cell("eda.ipynb", "contract = derive_contract(", lambda source: f"{source}\n{columns}")
+    project.edit_cell("eda.ipynb", "levels, grouped =", lambda source: f"{source}\n{plot}_ = fig.savefig('own.png')")
+    project.edit_cell("train.ipynb", "regressors = {", lambda source: f"{source}\n{estimator}")
     comment = "gradient_boosting, hist_gradient_boosting"
     project.edit_cell("train.ipynb", comment, lambda source: source.replace(comment, f"{comment}, neural_network", 1))
-    done = project.retrain("-p", "estimator=neural_network", "--json")
+    done = typed("-p", "estimator=neural_network", "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     features = {feature["name"]: feature for feature in read_contract(run / "contract.json")["features"]}
     assert features["worst concave points"]["reason"] == "not known when the prediction is made"
     assert "MLPClassifier" in str(load_estimator(run / "model.skops"))
-    (drawn,) = [cell for cell in nbformat.read(run / "eda.ipynb", 4).cells if 'few["mean radius"]' in cell.source]
-    assert any("image/png" in output.get("data", {}) for output in drawn.outputs)
-
-
-def add_cell(project, notebook: str, below: str, source: str) -> None:
-    path = project.folder / "notebooks" / notebook
-    content = nbformat.read(path, 4)
-    (place,) = [number for number, cell in enumerate(content.cells) if below in cell.source]
-    content.cells.insert(place + 1, nbformat.v4.new_code_cell(source.strip()))
-    nbformat.write(content, path)
+    assert 'few["mean radius"]' in plot and (run / "own.png").exists()
 
 
 # Every choice of an estimator on every kind of table
-
-
-def make_mixed(kind: str) -> pd.DataFrame:
-    """300 rows with gaps, booleans and a column of 120 categories, more than `max_categories`."""
-    rng = np.random.default_rng(0)
-    size, town = rng.normal(size=300), rng.integers(120, size=300)
-    signal = size + (town % 3) + rng.normal(scale=0.2, size=300)
-    y = {
-        "two": np.where(signal > 1, "yes", "no"),
-        "several": np.digitize(signal, [0, 1, 2]) * 10,
-        "numbers": signal.round(4),
-    }[kind]
-    return pd.DataFrame({
-        "size (cm)": pd.Series(size).where(rng.random(300) > 0.1),
-        "size (CM)": rng.integers(9, size=300),
-        "town": pd.Series([f"T{n}" for n in town], dtype=object).where(rng.random(300) > 0.1, None),
-        "odd": pd.Series(town % 2 == 1).astype(object).where(rng.random(300) > 0.1, None),
-        "class": signal > 0.5,
-        "y": y,
-    })  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["two", "several", "numbers"])
@@ -148,12 +116,8 @@ def make_mixed(kind: str) -> pd.DataFrame:
 def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path, monkeypatch, capsys, kind, estimator):
     """The cells of train.ipynb, from its first to the one that compares graph and estimator, run here without a kernel."""
     monkeypatch.chdir(tmp_path)
-    make_mixed(kind).to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
-    told = {"data": "mixed.parquet", "estimator": estimator, "n_estimators": 10, "max_categories": 20, "out": "."}
-    names = run_cells(told, until="graph and estimator differ")
+    told, _ = write_table(make_mixed(kind))
+    names = run_cells(told | {"estimator": estimator}, until="graph and estimator differ")
     assert "graph and estimator give the same answer to all" in capsys.readouterr().out
     compared = [entry["estimator"] for entry in names["cv"]["compared"]]
     assert names["cv"]["chosen"] in compared and len(compared) == (10 if estimator == "auto" else 1)
@@ -162,11 +126,7 @@ def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path
 def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     frame = make_mixed("numbers")
-    frame.assign(y=np.exp(frame["y"])).to_parquet("skewed.parquet")
-    table = load_table("skewed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
-    told = {"data": "skewed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."}
+    told, _ = write_table(frame.assign(y=np.exp(frame["y"])))
     names = run_cells(told, until="graph and estimator differ")
     assert "graph and estimator give the same answer to all" in capsys.readouterr().out
     means = {entry["estimator"]: entry["mean"] for entry in names["cv"]["compared"]}
@@ -180,28 +140,12 @@ def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monk
 
 def test_threshold_is_chosen_by_cross_validated_answers_and_kept_in_the_contract(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_mixed("two").to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
-    told = {"data": "mixed.parquet", "estimator": "logistic_regression", "threshold": "recall:0.95", "out": "."}
-    names = run_cells(told, until="graph and estimator differ")
-    assert len(names["guessed"]) == len(training) and names["target"]["threshold"] not in (0.5, 0.95)
+    told, table = write_table(make_mixed("two"))
+    names = run_cells(told | {"estimator": "logistic_regression", "threshold": "recall:0.95"}, until="graph and estimator differ")
+    assert len(names["guessed"]) == (~split_rows(table.frame, 0.2)).sum() and names["target"]["threshold"] not in (0.5, 0.95)
     found = names["guessed"][names["is_positive"]] >= names["target"]["threshold"]
     assert found.mean() >= 0.95
     assert names["graph"].contract["target"]["threshold"] == names["target"]["threshold"]
-
-
-def run_cells(told: dict, until: str, edit=lambda source: source, notebook: str = "train.ipynb") -> dict:
-    """Run the code cells of a notebook up to the one that holds a text, with these parameters; the names it sets."""
-    names = {"display": print}
-    for cell in nbformat.read(ROOT / "notebooks" / notebook, 4).cells:
-        if cell.cell_type == "code":
-            exec(compile(edit(cell.source), notebook, "exec"), names)
-            names |= told if "parameters" in cell.metadata.get("tags", []) else {}
-            if until in cell.source:
-                return names
-    raise AssertionError(f"no cell of {notebook} holds {until!r}")
 
 
 def test_target_with_many_equal_values_is_shown_in_thirds(tmp_path, monkeypatch):
@@ -215,16 +159,13 @@ def test_target_with_many_equal_values_is_shown_in_thirds(tmp_path, monkeypatch)
 
 def test_step_without_a_converter_is_named_with_the_alternatives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_mixed("two").to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    write_json(tmp_path / "contract.json", derive_contract(table, table.frame, min_association=0, holdout=0.2))
+    told, _ = write_table(make_mixed("two"))
 
     def add_another(source: str) -> str:
         given = 'classifiers = {\n    "label_propagation": semi_supervised.LabelPropagation(),'
         return source.replace("classifiers = {", f"from sklearn import semi_supervised\n{given}")
 
-    told = {"data": "mixed.parquet", "estimator": "label_propagation", "out": "."}
     with pytest.raises(
         ModelerError, match="LabelPropagation.* cannot be converted to ONNX: .*take a step that skl2onnx"
     ):
-        run_cells(told, "graph and estimator differ", add_another)
+        run_cells(told | {"estimator": "label_propagation"}, "graph and estimator differ", add_another)
