@@ -418,8 +418,9 @@ def typed(project, home, monkeypatch, capsys):
 
     A retrain runs the notebooks' cells in this process, too, and once: what executes and compares them is not in it.
     """
-    import pipeline
     from cells import execute_here
+
+    import pipeline
 
     def type_words(*words) -> subprocess.CompletedProcess:
         monkeypatch.chdir(project.folder)

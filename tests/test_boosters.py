@@ -1,5 +1,6 @@
 """LightGBM, XGBoost and CatBoost: on real tables, stored, converted, averaged, weighed, and where they are not installed."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -11,13 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+import test_graph
+import test_own
+from cells import make_mixed, run_cells
+from conftest import ROOT
 from palmerpenguins import load_penguins
 from sklearn import ensemble
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_wine
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
-from test_tables import make_mixed, run_cells
 from vega_datasets import local_data
 
 from modeler import ModelerError, UsageError
@@ -157,29 +161,25 @@ def test_lightgbm_splits_where_a_float32_goes_the_same_way():
     assert answers == pytest.approx(pipeline.predict(between), abs=1e-5)
 
 
-PRINT_HASH = """
-import hashlib, sys
-sys.path.insert(0, "tests")
-from test_boosters import NEEDS, convert_pipeline, make_pipelines
-pipelines, X, y = make_pipelines("classes")
-for name in NEEDS:
-    [parameter] = [one for one in pipelines[name].get_params() if one.endswith(("n_jobs", "thread_count")) and name in one]
-    pipelines[name].set_params(**{parameter: int(sys.argv[1])})
-    print(name, hashlib.sha256(convert_pipeline(pipelines[name].fit(X, y), X)).hexdigest())
-"""
+def hash_graphs(threads: int) -> list[str]:
+    """The SHA-256 of graphs made here: of each package's estimator, of those of scikit-learn, and with own columns."""
+    pipelines, X, y = make_pipelines("classes")
+    for name in NEEDS:
+        [parameter] = [one for one in pipelines[name].get_params() if one.endswith(("n_jobs", "thread_count")) and name in one]
+        pipelines[name].set_params(**{parameter: threads})
+    graphs = [convert_pipeline(pipelines[name].fit(X, y), X) for name in NEEDS]
+    return [hashlib.sha256(graph).hexdigest() for graph in graphs] + test_graph.hash_graphs() + test_own.hash_graphs()
 
 
 @pytest.mark.slow
-def test_graph_has_the_same_bytes_in_every_process_from_any_number_of_threads(pytestconfig):
-    def run(seed, threads):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads}
-        command = [sys.executable, "-c", PRINT_HASH, threads]
-        return subprocess.run(
-            command, env=environment, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True
-        ).stdout
-
-    printed = {run(seed, threads) for seed, threads in (("1", "1"), ("2", "2"), ("3", "2"))}
-    assert len(printed) == 1 and len(printed.pop().splitlines()) == 3
+def test_graph_has_the_same_bytes_in_every_process_from_any_number_of_threads():
+    here, script = hash_graphs(1), "import sys; sys.path.insert(0, 'tests'); import test_boosters as t; print(*t.hash_graphs(2))"
+    assert len(set(here)) == 6
+    for seed in "12":
+        environment = os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "2"}
+        words = [sys.executable, "-c", script]
+        done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == here
 
 
 # Stored

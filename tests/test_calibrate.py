@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from conftest import Serving
+from cells import ask, make_mixed, run_cells, write_table
 from palmerpenguins import load_penguins
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -20,18 +20,18 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 from test_graph import CLASSIFIERS, fit, make_table
 from test_interval import NOTEBOOKS, make_options
-from test_tables import make_mixed, run_cells
 
 from modeler import UsageError
 from modeler.commands.progress import Progress
 from modeler.commands.retrain import check_request
-from modeler.data.derive import derive_contract
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import load_table
 from modeler.gate.judge import judge_candidate
 from modeler.model.answers import describe_differences
-from modeler.model.contract import read_contract, write_json
+from modeler.model.contract import read_contract
 from modeler.model.graph import Graph
+from modeler.model.stored import find_champion
+from modeler.service.predictor import Predictor
 from modeler.train import answer_with_estimator, convert_pipeline, fit_calibrated, guess_rows
 from modeler.train.estimator import load_estimator
 
@@ -114,12 +114,8 @@ def test_rows_of_one_group_never_calibrate_each_other():
 
 def run_train(folder, monkeypatch, kind: str, **told) -> dict:
     monkeypatch.chdir(folder)
-    make_mixed(kind).to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(folder / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
-    given = {"data": "mixed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."} | told
-    return run_cells(given, until="wrote contract.json") | {"table": table}
+    given, table = write_table(make_mixed(kind))
+    return run_cells(given | told, until="wrote contract.json") | {"table": table}
 
 
 def test_threshold_and_scores_come_from_calibrated_cross_validated_answers(tmp_path, monkeypatch, capsys):
@@ -154,18 +150,17 @@ def test_values_are_not_calibrated_and_that_is_said_before_any_kernel_starts(cap
         check_request(make_options(param=["calibrate=platt"]), NOTEBOOKS, Progress())
 
 
-@pytest.mark.slow
-def test_calibrated_model_is_trained_stored_and_served_like_its_estimator(project, tmp_path):
+def test_calibrated_model_is_trained_stored_and_served_like_its_estimator(typed, tmp_path):
     path = tmp_path / "penguins.csv"
     load_penguins().dropna(subset="sex").to_csv(path, index=False)
     words = ["--data", path, "--target", "sex", "-p", "estimator=hist_gradient_boosting", "-p", "calibrate=isotonic"]
-    done = project.retrain(*words, "-p", "n_estimators=20", "--json")
+    done = typed(*words, "-p", "n_estimators=20", "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["run"])
     table, contract = load_table(str(path), "sex"), read_contract(run / "contract.json")
-    rows = table.frame[split_rows(table.frame, 0.2)]
-    expected = answer_with_estimator(load_estimator(run / "model.skops"), rows, contract)
-    with Serving(project, tmp_path / "log", "model=penguins") as serving:
-        status, answer = serving.predict(raw_records(rows.drop(columns="sex")))
+    rows, estimator = table.frame[split_rows(table.frame, 0.2)], load_estimator(run / "model.skops")
+    assert isinstance(estimator[-1], CalibratedClassifierCV)
+    expected = answer_with_estimator(estimator, rows, contract)
+    status, answer = ask(Predictor(find_champion("penguins"), 10_000), raw_records(rows.drop(columns="sex")))
     assert status == 200, answer
     assert list(describe_differences(answer["predictions"], expected, contract, 1e-5)) == []

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from cells import make_mixed, run_cells, write_table
 from conftest import ROOT, Serving
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
@@ -20,12 +21,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from test_graph import REGRESSORS, fit, make_table
-from test_tables import make_mixed, run_cells, write_cars
+from test_tables import write_cars
 
 from modeler import ModelerError, UsageError
 from modeler.commands.progress import Progress
 from modeler.commands.retrain import check_request
-from modeler.data.derive import derive_contract
 from modeler.data.rows import raw_records, split_rows
 from modeler.data.tables import Table, load_table
 from modeler.gate.bounds import check_bounds
@@ -274,12 +274,8 @@ def test_coverage_on_the_holdout_is_tested_and_stated():
 def run(tmp_path, monkeypatch):
     """A run of train.ipynb with an interval, in this process, and its table."""
     monkeypatch.chdir(tmp_path)
-    make_mixed("numbers").to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(tmp_path / "contract.json", derive_contract(table, training, min_association=0, holdout=0.2))
-    told = {"data": "mixed.parquet", "estimator": "logistic_regression", "interval": 0.9, "out": "."}
-    run_cells(told, until="wrote contract.json")
+    told, table = write_table(make_mixed("numbers"))
+    run_cells(told | {"estimator": "logistic_regression", "interval": 0.9}, until="wrote contract.json")
     return tmp_path, table
 
 

@@ -1,11 +1,9 @@
 """Columns of a person's own: traced, refused, stored, converted and served."""
 
+import hashlib
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,8 @@ import onnx
 import pandas as pd
 import pytest
 import skops.io
-from conftest import Serving, read_examples, read_page
+from cells import ask, make_mixed, run_cells, write_table
+from conftest import read_examples, read_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import ensemble, linear_model
@@ -22,14 +21,14 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from test_tables import make_mixed, run_cells
 
 from modeler import ModelerError
 from modeler.data import load_table, raw_records, split_rows
-from modeler.data.derive import derive_contract
 from modeler.model.answers import SAME_ANSWER, decode_answers, describe_differences
 from modeler.model.contract import read_contract, write_json
 from modeler.model.graph import Graph, import_runtime
+from modeler.model.stored import find_champion
+from modeler.service.predictor import Predictor
 from modeler.train import average_pipelines, convert_pipeline, trace_columns
 from modeler.train.estimator import answer_with_estimator, load_estimator
 
@@ -313,27 +312,12 @@ def test_shown_pipeline_names_the_columns_and_not_the_graph():
     assert "\\x" not in repr(pipeline) + pipeline._repr_html_()
 
 
-PRINT_HASH = """
-import hashlib, sys
-sys.path.insert(0, "tests")
-from test_own import *
-X = make_input()
-model = ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0)
-pipeline = build_pipeline(X, model).fit(X, make_target(X, "classes"))
-print(hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_graph_with_own_columns_has_the_same_bytes_in_every_process(pytestconfig):
-    def run(seed):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        words = [sys.executable, "-c", PRINT_HASH]
-        return subprocess.run(
-            words, env=environment, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=True
-        ).stdout
-
-    assert len({run(seed) for seed in "12"}) == 1
+def hash_graphs() -> list[str]:
+    """The SHA-256 of a graph that is made here; tests/test_boosters.py holds that other processes make the same."""
+    X = make_input()
+    model = ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0)
+    pipeline = build_pipeline(X, model).fit(X, make_target(X, "classes"))
+    return [hashlib.sha256(convert_pipeline(pipeline, X)).hexdigest()]
 
 
 # In the notebook and in the service
@@ -343,15 +327,6 @@ CELL = "own_columns = {}"
 MIXED = 'own_columns = {"a": lambda c: c["size (cm)"] / c["size (CM)"], "b": lambda c: np.log(c["size (cm)"])}'
 
 
-def write_mixed(kind: str) -> dict:
-    """A table and its contract in the current folder, and the parameters of train.ipynb."""
-    make_mixed(kind).to_parquet("mixed.parquet")
-    table = load_table("mixed.parquet", "y")
-    training = table.frame[~split_rows(table.frame, 0.2)]
-    write_json(Path("contract.json"), derive_contract(table, training, min_association=0, holdout=0.2))
-    return {"data": "mixed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."}
-
-
 def write_cell(source: str, cell: str) -> str:
     return cell if source.startswith(CELL) else source
 
@@ -359,7 +334,8 @@ def write_cell(source: str, cell: str) -> str:
 @pytest.mark.parametrize("kind", ["two", "numbers"])
 def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch, capsys, kind):
     monkeypatch.chdir(tmp_path)
-    names = run_cells(write_mixed(kind), "graph and estimator differ", lambda source: write_cell(source, MIXED))
+    told, _ = write_table(make_mixed(kind))
+    names = run_cells(told, "graph and estimator differ", lambda source: write_cell(source, MIXED))
     assert "own column 'a': " in (printed := capsys.readouterr().out) and "first in row" in printed
     assert names["contract"]["own_columns"] == ["a", "b"] and names["pipeline"]["own"].columns == ["a", "b"]
     assert names["numbers"] == ["size (cm)", "size (CM)", "odd", "class", "a", "b"]
@@ -375,17 +351,16 @@ def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch
 
 def test_contract_of_an_earlier_run_loses_its_own_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = write_mixed("two")
+    told, _ = write_table(make_mixed("two"))
     contract = read_contract(Path("contract.json"))
     write_json(Path("contract.json"), contract | {"own_columns": ["a"]})
     assert run_cells(told, "trace_columns(own_columns")["contract"] == contract
 
 
-@pytest.mark.slow
-def test_own_column_of_readme_is_proven_and_served(project, tmp_path):
+def test_own_column_of_readme_is_proven_and_served(project, typed):
     (cell,) = [example for example in read_examples("README.md", "python") if example.startswith("own_columns")]
     project.edit_cell("train.ipynb", CELL, lambda _: cell)
-    done = project.retrain("-p", "estimator=random_forest", "--json")
+    done = typed("-p", "estimator=random_forest", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     run, contract = Path(result["run"]), read_contract(Path(result["run"]) / "contract.json")
@@ -394,9 +369,9 @@ def test_own_column_of_readme_is_proven_and_served(project, tmp_path):
     rows = frame[split_rows(frame, contract["split"]["share"])]
     estimator, records = load_estimator(run / "model.skops"), raw_records(rows.drop(columns="diagnosis"))
     assert estimator["own"].columns == ["area per radius"]
-    with Serving(project, tmp_path / "log") as serving:
-        status, answer = serving.predict(records)
-        refused, fault = serving.predict(records[0] | {"area per radius": 42.0})
+    predictor = Predictor(find_champion("breast_cancer"), 10_000)
+    status, answer = ask(predictor, records)
+    refused, fault = ask(predictor, records[0] | {"area per radius": 42.0})
     assert status == 200 and answer["model"] == result["model"]
     expected = answer_with_estimator(estimator, rows, contract)
     assert list(describe_differences(answer["predictions"], expected, contract, SAME_ANSWER)) == []
