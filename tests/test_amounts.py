@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from cells import run_cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from palmerpenguins import load_penguins_raw
 from pydantic import TypeAdapter
 from test_predictor import answer, store_model
-from test_tables import run_cells
 
 from modeler import ModelerError
 from modeler.data.amounts import convert_texts, find_amounts

@@ -347,27 +347,32 @@ def make_options(**given) -> SimpleNamespace:
 
 
 @pytest.mark.slow
-def test_interval_is_trained_stored_served_verified_and_reproduced(project, tmp_path):
+def test_interval_is_trained_stored_served_verified_and_reproduced(project, typed, tmp_path):
+    """As it is typed, with a column of one's own and a split by time; what follows the reproduction runs in this process."""
     path = write_cars(tmp_path)
-    words = ["--data", path, "--target", "Miles_per_Gallon", "-p", "estimator=logistic_regression", "-p", "interval=0.9"]
-    done = project.retrain(*words, "--min", "coverage=0.8", "--json")
-    assert done.returncode == 0, done.stderr
+    own = 'own_columns = {"strength": lambda c: c["Horsepower"] / c["Weight_in_lbs"]}'
+    project.edit_cell("train.ipynb", "own_columns = {}", lambda _: own)
+    words = ["--data", path, "--target", "Miles_per_Gallon", "-p", "estimator=logistic_regression", "--split-time", "Year"]
+    done = project.retrain(*words, "-p", "interval=0.9", "--min", "coverage=0.8", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["verdict"] == "promoted" and result["metrics"]["coverage"] > 0.8
+    contract, provenance = (read_json(project.runs[0] / f"{name}.json") for name in ("contract", "provenance"))
+    assert contract["own_columns"] == ["strength"] and provenance["holdout"]["time"] == contract["split"]["time"] == "Year"
     table = load_table(str(path), "Miles_per_Gallon")
-    rows = raw_records(table.frame[split_rows(table.frame, 0.2)].drop(columns="Miles_per_Gallon"))
+    rows = raw_records(table.frame[split_rows(table.frame, 0.2, "", "Year")].drop(columns="Miles_per_Gallon"))
     with Serving(project, tmp_path / "log", "model=cars") as serving:
         status, answer = serving.predict(rows)
         known = json.loads(serving.ask("/model")[2])
-        assert project.retrain("verify", "--url", serving.url).returncode == 0
+        assert typed("verify", "--url", serving.url).returncode == 0
     assert status == 200, answer
     assert all(given["low"] < given["value"] < given["high"] for given in answer["predictions"])
     assert known["contract"]["target"]["interval"] == 0.9
     assert any(check["name"] == "interval" and check["passed"] for check in known["verdict"]["checks"])
-    assert project.retrain("verify", "cars").returncode == 0
     again = project.retrain("reproduce", "cars")
     assert again.returncode == 0, again.stdout + again.stderr
-    shorter = project.retrain(*words[:-1], "interval=0.5", "--json")
+    assert typed("verify", "cars").returncode == 0
+    shorter = typed(*words, "-p", "interval=0.5", "--json")
     assert shorter.returncode == 0, shorter.stdout
-    assert project.retrain("rollback", "cars").returncode == 0
-    assert "rolled back" in project.retrain("history", "cars").stdout
+    assert typed("rollback", "cars").returncode == 0
+    assert "rolled back" in typed("history", "cars").stdout

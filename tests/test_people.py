@@ -1,13 +1,10 @@
 """Tables as people have them, with dates, times, money and units: each estimator answers over HTTP like the one from skops."""
 
-import asyncio
-import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from cells import post, run_cells
 from palmerpenguins import load_penguins_raw
-from test_tables import run_cells
 from vega_datasets import local_data
 
 from modeler.data.rows import raw_records, split_rows
@@ -16,9 +13,7 @@ from modeler.gate.judge import judge_candidate
 from modeler.model.answers import SAME_ANSWER, describe_differences
 from modeler.model.contract import read_contract, write_json
 from modeler.model.stored import StoredModel, content_version
-from modeler.service.front import Front
 from modeler.service.predictor import Predictor
-from modeler.service.telemetry import Metrics
 from modeler.train.estimator import answer_with_estimator, load_estimator
 
 ESTIMATORS = ["logistic_regression", "binned_logistic_regression", "gradient_boosting", "hist_gradient_boosting", "random_forest",
@@ -112,20 +107,3 @@ def write_as_the_file_does(rows, types, as_read, contract) -> list[dict]:
     raw = pd.read_csv("table.csv", sep=None, engine="python", dtype=str).loc[rows.index]
     texts = {name: raw[name].astype(object).where(raw[name].notna(), None).tolist() for name in types}
     return [row | {name: texts[name][place] for name in types} for place, row in enumerate(as_read)]
-
-
-def post(predictor, rows) -> dict:
-    """Post rows to /predict of the service's HTTP application; the answer of a status 200."""
-    service, sent = SimpleNamespace(predictor=predictor), []
-    messages = iter([{"type": "http.request", "body": json.dumps(rows).encode(), "more_body": False}])
-
-    async def receive():
-        return next(messages)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [(b"content-type", b"application/json")]}
-    asyncio.run(Front(None, lambda: service, Metrics("table", "1"), 10_000_000, 10)(scope, receive, send))
-    assert sent[0]["status"] == 200, sent[1]["body"][:500]
-    return json.loads(sent[1]["body"])
