@@ -78,9 +78,10 @@ class Project:
     @property
     def stored(self) -> list[str]:
         """What the store holds, as BentoML itself lists it."""
-        done = self.command("-m", "bentoml", "models", "list", "-o", "json")
-        assert done.returncode == 0, done.stderr
-        return sorted(model["tag"] for model in json.loads(done.stdout))
+        from bentoml._internal.models.model import ModelStore
+
+        models = self.store / "models"
+        return sorted(str(model.tag) for model in ModelStore(models).list()) if models.exists() else []
 
     def command(self, *words, **settings) -> subprocess.CompletedProcess:
         settings = {"cwd": self.folder, "env": self.environment, "capture_output": True, "text": True} | settings
@@ -88,6 +89,12 @@ class Project:
 
     def retrain(self, *options, **settings) -> subprocess.CompletedProcess:
         return self.command("pipeline.py", *options, **settings)
+
+    def retrain_here(self, *options) -> subprocess.CompletedProcess:
+        """A retrain whose cells all run in its own process, once and without kernels."""
+        script = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import cells, pipeline\n"
+        script += "pipeline.execute_twice = cells.execute_here\nsys.exit(pipeline.main(sys.argv[1:]))"
+        return self.command("-c", script, *options)
 
     def interrupt(self, *words, sent: signal.Signals) -> tuple[int, str, list[psutil.Process]]:
         """Run pipeline.py and send it a signal once a kernel runs; its exit status, its errors, and its processes."""
@@ -117,6 +124,14 @@ class Project:
         (cell,) = [cell for cell in content.cells if holding in cell.source and cell.cell_type == "code"]
         cell.source = cell.source if new_source is None else new_source(cell.source)
         cell.metadata.tags = cell.metadata.get("tags", []) + (tags or [])
+        nbformat.write(content, path)
+
+    def replace_cells(self, notebook: str, *sources: str) -> None:
+        """Leave the cell of the parameters alone in a notebook, and put others below it, for what shows in any notebook."""
+        path = self.folder / "notebooks" / notebook
+        content = nbformat.read(path, 4)
+        parameters = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
+        content.cells = [*parameters, *map(nbformat.v4.new_code_cell, sources)]
         nbformat.write(content, path)
 
 
@@ -219,7 +234,8 @@ def shipped(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
     """A project with all that a bento is made of and much that it must not hold, and a copy of the store.
 
     `plain` is its bento by `bentoml build` and, where an engine answers, its image by `bentoml containerize`; `result` is what
-    `pipeline.py --containerize` printed afterwards, or `--build` without an engine, run from another folder.
+    `pipeline.py --containerize` printed afterwards, or `--build` without an engine, run from another folder. It is told the
+    estimator that the default retrain chose.
     """
 
     def ship(folder: Path) -> dict:
@@ -231,7 +247,7 @@ def shipped(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
             done = project.command("-m", "bentoml", "containerize", "breast_cancer:latest")
             assert done.returncode == 0, done.stdout + done.stderr
         from_elsewhere = project.environment | {"BENTOML_HOME": os.path.relpath(project.store, folder)}
-        words = [project.folder / "pipeline.py", "--containerize" if engine else "--build", "--json"]
+        words = [project.folder / "pipeline.py", "--containerize" if engine else "--build", "--json", *QUICK]
         done = project.command(*words, cwd=folder, env=from_elsewhere)
         assert done.returncode == 0, done.stderr
         return {"plain": plain, "result": json.loads(done.stdout)}
@@ -248,7 +264,7 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
     """A project whose champion, the default one, met a candidate of the same rows with `mean radius` renamed.
 
     `refused` is what the pipeline printed, which held the candidate back, with its exit status and what the store held
-    then; `promoted` is what it printed with --allow-contract-change.
+    then; `promoted` is what it printed with --allow-contract-change, of cells that it ran without kernels.
     """
 
     def rename(folder: Path) -> dict:
@@ -258,7 +274,7 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
         frame.to_csv(project.folder / "renamed.csv", index=False)
         options = ["--data", "renamed.csv", "--target", "diagnosis", "--name", "breast_cancer", *QUICK]
         refused, stored = project.retrain(*options), project.stored
-        promoted = project.retrain(*options, "--allow-contract-change", "--json")
+        promoted = project.retrain_here(*options, "--allow-contract-change", "--json")
         assert promoted.returncode == 0, promoted.stderr
         told = {"status": refused.returncode, "told": refused.stdout, "errors": refused.stderr, "stored": stored}
         return {"refused": told, "promoted": json.loads(promoted.stdout)}
@@ -416,17 +432,19 @@ def home(tmp_path, monkeypatch):
 def typed(project, home, monkeypatch, capsys):
     """What `python pipeline.py` with these words gives in the project's folder, in this process.
 
-    A retrain runs the notebooks' cells in this process, too, and once: what executes and compares them is not in it.
+    A retrain runs the notebooks' cells in this process, too, and once, unless it is to take kernels and compare.
     """
     from cells import execute_here
 
     import pipeline
 
-    def type_words(*words) -> subprocess.CompletedProcess:
+    execute_twice = pipeline.execute_twice
+
+    def type_words(*words, kernels=False) -> subprocess.CompletedProcess:
         monkeypatch.chdir(project.folder)
         monkeypatch.setattr(pipeline, "ROOT", project.folder)
         monkeypatch.setattr(pipeline, "NOTEBOOKS", [project.folder / "notebooks" / path.name for path in pipeline.NOTEBOOKS])
-        monkeypatch.setattr(pipeline, "execute_twice", execute_here)
+        monkeypatch.setattr(pipeline, "execute_twice", execute_twice if kernels else execute_here)
         capsys.readouterr()
         status = pipeline.main([*map(str, words)])
         return subprocess.CompletedProcess(words, status, *capsys.readouterr())

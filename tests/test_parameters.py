@@ -21,35 +21,35 @@ def write_notebook(path, *cells):
 
 
 @pytest.fixture(scope="module")
-def shipped():
+def known():
     return {name: read_parameters(ROOT / "notebooks" / name) for name in ("eda.ipynb", "train.ipynb")}
 
 
-def test_shipped_notebooks_have_the_parameters_others_rely_on(shipped):
-    assert {"min_association", "holdout"} <= shipped["eda.ipynb"].keys()
-    assert {"estimator", "class_weight", "n_estimators", "tuning_iterations", "threshold", "seed"} <= shipped["train.ipynb"].keys()
-    assert shipped["eda.ipynb"]["min_association"].default == "auto"
+def test_shipped_notebooks_have_the_parameters_others_rely_on(known):
+    assert {"min_association", "holdout"} <= known["eda.ipynb"].keys()
+    assert {"estimator", "class_weight", "n_estimators", "tuning_iterations", "threshold", "seed"} <= known["train.ipynb"].keys()
+    assert known["eda.ipynb"]["min_association"].default == "auto"
 
 
-def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(shipped):
-    for parameters in shipped.values():
+def test_every_shipped_parameter_says_what_it_is_and_numbers_have_limits(known):
+    for parameters in known.values():
         for parameter in parameters.values():
             assert parameter.comment, parameter
             if parameter.type in (int, float):
                 assert RANGE.search(parameter.comment) or LEAST.search(parameter.comment), parameter
 
 
-def test_estimator_offers_nine_and_their_comparison(shipped):
-    choices = CHOICES.search(shipped["train.ipynb"]["estimator"].comment)[1].split(", ")
+def test_estimator_offers_nine_and_their_comparison(known):
+    choices = CHOICES.search(known["train.ipynb"]["estimator"].comment)[1].split(", ")
     assert choices == [
         "auto", "logistic_regression", "binned_logistic_regression", "gradient_boosting", "hist_gradient_boosting",
         "random_forest", "extra_trees", "lightgbm", "xgboost", "catboost",
     ]  # fmt: skip
 
 
-def test_values_take_the_type_of_their_parameter(shipped):
+def test_values_take_the_type_of_their_parameter(known):
     given = ["seed=007", "threshold=1", "estimator=extra_trees", "holdout=.25", "positive=a=b"]
-    assert check_parameters(given, shipped, RESERVED) == {
+    assert check_parameters(given, known, RESERVED) == {
         "seed": 7, "threshold": "1", "estimator": "extra_trees", "holdout": 0.25, "positive": "a=b",
     }  # fmt: skip
 
@@ -80,15 +80,15 @@ def test_values_take_the_type_of_their_parameter(shipped):
         ("n_estimators=0", "n_estimators must be at least 1, got: 0"),
     ],
 )
-def test_wrong_parameter_says_what_was_given_and_what_is_allowed(shipped, given, sentence):
+def test_wrong_parameter_says_what_was_given_and_what_is_allowed(known, given, sentence):
     with pytest.raises(UsageError) as error:
-        check_parameters([given], shipped, RESERVED)
+        check_parameters([given], known, RESERVED)
     assert sentence in str(error.value)
 
 
-def test_parameter_given_twice_is_refused(shipped):
+def test_parameter_given_twice_is_refused(known):
     with pytest.raises(UsageError, match="seed is given twice"):
-        check_parameters(["seed=1", "seed=2"], shipped, RESERVED)
+        check_parameters(["seed=1", "seed=2"], known, RESERVED)
 
 
 def test_limits_and_types_are_read_from_the_line(tmp_path):
