@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 import prometheus_client
@@ -20,6 +19,7 @@ from pydantic_core import to_json
 
 from modeler import ModelerError, did_you_mean
 from modeler.inside import answer_unreadable
+from modeler.page.files import answer_file, list_routes
 from modeler.service.body import RequestError
 from modeler.service.openapi import PAGES, describe_api
 from modeler.service.signals import handle_signals
@@ -30,15 +30,11 @@ BODY_SECONDS = 30  # in which a body must have arrived
 DRAIN_SECONDS = 3  # of reading the body of a refused request: a client sees no answer while it is sending
 READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
-START_PAGE = Path(__file__).with_name("start_page.html")
 JSON = "application/json"
 JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
-# The pages load nothing from outside. A notebook's page holds all it needs; the start page also loads Swagger UI.
+# A notebook's page holds all it needs.
 NOTEBOOK_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; font-src data:"
-)
-START_POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:"
 )
 log = logging.getLogger("bentoml.front")
 
@@ -74,7 +70,8 @@ class Front:
         self._loading, self._started = asyncio.Lock(), asyncio.Event()
         self._routes = {
             "/predict": (("POST",), self._predict),
-            "/": (READ, self._show_start_page),
+            **dict.fromkeys(list_routes(), (READ, self._show_page)),
+            "/examples": (READ, self._show_examples),
             "/docs.json": (READ, self._show_openapi),
             "/model": (READ, self._show_model),
             **{f"/notebooks/{name}": (READ, self._show_notebook) for name in PAGES},
@@ -218,7 +215,8 @@ class Front:
 
     async def _show_notebook(self, scope, headers, receive) -> Reply:
         page = self._get_predictor().read_page(scope["path"].rpartition("/")[2])
-        return _reply_page(page, NOTEBOOK_POLICY)
+        headers = [(b"content-security-policy", NOTEBOOK_POLICY.encode()), (b"x-content-type-options", b"nosniff")]
+        return _reply(page, "text/html; charset=utf-8", headers=headers)
 
     async def _show_openapi(self, scope, headers, receive) -> Reply:
         predictor = self._get_predictor()
@@ -227,8 +225,11 @@ class Front:
             self._openapi = to_json(document)
         return _reply(self._openapi, JSON)
 
-    async def _show_start_page(self, scope, headers, receive) -> Reply:
-        return _reply_page(START_PAGE.read_bytes(), START_POLICY)
+    async def _show_page(self, scope, headers, receive) -> Reply:
+        return Reply(*answer_file(scope["path"], headers.get(b"if-none-match", b"")))
+
+    async def _show_examples(self, scope, headers, receive) -> Reply:
+        return _reply(to_json(self._get_predictor().list_examples()), JSON)
 
     async def _show_readiness(self, scope, headers, receive) -> Reply:
         self._get_predictor()
@@ -279,8 +280,3 @@ def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence 
 
 def _refuse(error: RequestError) -> Reply:
     return _reply(to_json(error.answer), JSON, error.status, error.headers)
-
-
-def _reply_page(body: bytes, policy: str) -> Reply:
-    headers = [(b"content-security-policy", policy.encode()), (b"x-content-type-options", b"nosniff")]
-    return _reply(body, "text/html; charset=utf-8", headers=headers)

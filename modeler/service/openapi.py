@@ -33,6 +33,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
         "paths": {
             "/predict": {"post": _describe_predict(contract, answer, limits)},
             "/model": _get("The model", "The model that answers", model),
+            "/examples": _get("The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))),
             **{
                 f"/notebooks/{name}": _get("The model", f"The executed notebook: {topic}", page)
                 for name, topic in PAGES.items()
@@ -129,6 +130,7 @@ def _describe_answers(target: dict, tag: str) -> dict:
             message=TEXT,
             value={"description": "what was received; null where there was nothing"},
         ),
+        "Examples": _require(model=TEXT, rows={"type": "array", "items": _refer("Row")}),
         "Model": _require(
             tag=TEXT,
             since=TEXT | {"description": "when it began to answer, in UTC"},

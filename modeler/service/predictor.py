@@ -102,6 +102,12 @@ class Predictor:
         kept |= {"warnings": kept["verdict"].get("warnings", []), "reference": self._model.read_reference()}
         return {"tag": self.tag, "since": self.since.isoformat(timespec="seconds"), "contract": self.contract, **kept}
 
+    def list_examples(self) -> dict:
+        """The golden rows without the columns that are not used: real rows that training did not see."""
+        names = [feature["name"] for feature in used_features(self.contract)]
+        rows = self._model.read("golden.json")["rows"]
+        return {"model": self.tag, "rows": [{name: row[name] for name in names} for row in rows]}
+
     def read_page(self, notebook: str) -> bytes:
         """An executed notebook as HTML."""
         try:

@@ -1,0 +1,161 @@
+// One field a column, made from the contract, and the groups they stand in.
+
+import { make, showCount, showNumber } from "./elements.js";
+import { findDecimal, listUsed, readNumber } from "./values.js";
+
+const MOST_SHOWN = 12; // fields before the rest is folded
+const GROUP = 24; // fields in a folded group
+const MOST_CHOICES = 40; // categories of a list to choose from; above, they are suggested while one types
+const OTHER = "other"; // the choice of a text that is not listed; each listed one has "=" before it
+
+/**
+ * A field: `element`; `write(text)` and `text()` for what it shows; `fill(value)` with a value of the data; `read()` gives
+ * `{value}` or `{problem}`; `mark(problems, warnings)` shows sentences below it.
+ */
+export function createField(feature, id) {
+  const note = make("p", { class: "note", id: `${id}-note`, hidden: true });
+  const hint = make("p", { class: "hint", id: `${id}-hint` }, describe(feature));
+  const control = CONTROLS[feature.type](feature, id);
+  control.input.setAttribute("aria-describedby", `${hint.id} ${note.id}`);
+  const label = make("label", { for: control.input.id, title: feature.name }, feature.name);
+  const field = {
+    feature,
+    element: make("div", { class: "field" }, label, ...control.elements, hint, note),
+    text: control.text,
+    write: control.write,
+    fill: (value) => control.write(value === null || value === undefined ? "" : String(value)),
+    read: () => (control.text() === "" && !control.broken?.() ? readEmpty(feature) : control.read()),
+    mark(problems, warnings = []) {
+      const told = [...problems, ...warnings];
+      if (!told.length && control.readAs?.()) told.push(control.readAs());
+      note.replaceChildren(...told.map((sentence) => make("span", {}, sentence)));
+      note.hidden = !told.length;
+      field.element.classList.toggle("wrong", problems.length > 0);
+      field.element.classList.toggle("unusual", !problems.length && warnings.length > 0);
+      control.input.setAttribute("aria-invalid", String(problems.length > 0));
+    },
+    focus: () => control.input.focus(),
+  };
+  return field;
+}
+
+const readEmpty = (feature) => (feature.missing ? { value: null } : { problem: "Needed: the model never saw this one missing." });
+
+function describe(feature) {
+  const unknown = feature.missing ? " · may be unknown" : "";
+  const empty = feature.missing ? " · leave empty if unknown" : "";
+  if (feature.type === "number") {
+    const amount = feature.format ? ` · also written like ${feature.format}` : "";
+    return `In training ${showNumber(feature.min)} to ${showNumber(feature.max)}${amount}${empty}`;
+  }
+  if (feature.type === "date") return `In training ${showMoment(feature.min)} to ${showMoment(feature.max)}${feature.time ? " UTC" : ""}${empty}`;
+  if (feature.type === "boolean") return feature.missing ? "Yes or no, or unknown" : "Yes or no";
+  return `${showCount(feature.categories.length, "choice")} in training, or any other text${unknown}`;
+}
+
+const showMoment = (text) => text.replace("T", " ").replace(/(:00)?Z$/, "");
+
+const CONTROLS = {
+  number(feature, id) {
+    const input = make("input", { id, type: "text", inputmode: "decimal" });
+    const decimal = findDecimal(feature);
+    return {
+      input,
+      elements: [input],
+      text: () => input.value.trim(),
+      write: (text) => (input.value = decimal === "," ? text.replace(".", ",") : text),
+      read() {
+        const number = readNumber(input.value, decimal);
+        if (number !== null) return { value: number };
+        return feature.format ? { value: input.value.trim() } : { problem: "This is not a number." };
+      },
+      readAs: () => (input.value.includes(",") && readNumber(input.value, decimal) !== null
+        ? `Read as ${readNumber(input.value, decimal)}, with a ${decimal === "." ? "point" : "comma"} for the decimals.`.replace(/, with.*/, decimal ? "$&" : ".")
+        : ""),
+    };
+  },
+  date(feature, id) {
+    const input = make("input", { id, type: feature.time ? "datetime-local" : "date", step: "any", max: feature.time ? "9999-12-31T23:59" : "9999-12-31" });
+    return {
+      input,
+      elements: [input],
+      text: () => input.value,
+      write: (text) => (input.value = text.replace(/Z$/, "")),
+      broken: () => input.validity.badInput,
+      read: () => (input.validity.badInput ? { problem: "This date is not complete, or does not exist." } : { value: input.value + (feature.time ? "Z" : "") }),
+    };
+  },
+  boolean(feature, id) {
+    const [no, yes] = feature.format ?? ["no", "yes"];
+    const select = make("select", { id }, makeEmpty(feature), make("option", { value: "true" }, yes), make("option", { value: "false" }, no));
+    return {
+      input: select,
+      elements: [select],
+      text: () => select.value,
+      write: (text) => (select.value = text === "true" || text === "false" ? text : ""),
+      read: () => ({ value: select.value === "true" }),
+    };
+  },
+  category: (feature, id) => (feature.categories.length > MOST_CHOICES ? suggest : choose)(feature, id),
+};
+
+const makeEmpty = (feature) => make("option", { value: "" }, feature.missing ? "unknown" : "please choose …");
+
+/** A list of choices; the last one opens a field for any other text. */
+function choose(feature, id) {
+  const options = feature.categories.map((category) => make("option", { value: `=${category}` }, category));
+  const select = make("select", { id }, makeEmpty(feature), options, make("option", { value: OTHER }, "another text …"));
+  const other = make("input", { type: "text", "aria-label": `${feature.name}, another text`, hidden: true });
+  const showOther = () => (other.hidden = select.value !== OTHER);
+  select.addEventListener("input", () => { showOther(); if (!other.hidden) other.focus(); });
+  return {
+    input: select,
+    elements: [select, other],
+    text: () => (select.value === OTHER ? other.value : select.value.slice(1)),
+    write(text) {
+      const known = feature.categories.includes(text);
+      select.value = known ? `=${text}` : text ? OTHER : "";
+      other.value = known ? "" : text;
+      showOther();
+    },
+    read: () => ({ value: select.value === OTHER ? other.value : select.value.slice(1) }),
+  };
+}
+
+/** A field for a text, which suggests the known ones. */
+function suggest(feature, id) {
+  const list = make("datalist", { id: `${id}-list` }, feature.categories.map((category) => make("option", { value: category })));
+  const input = make("input", { id, type: "text", list: list.id });
+  return { input, elements: [input, list], text: () => input.value, write: (text) => (input.value = text), read: () => ({ value: input.value }) };
+}
+
+/** Fill `root` with a field for each column that the model uses; the fields by the column's name. */
+export function createFields(contract, root) {
+  const fields = listUsed(contract).map((feature, place) => createField(feature, `value-${place}`));
+  const whole = fields.length <= MOST_SHOWN + 3; // two or three fields are not folded away
+  const shown = whole ? fields : fields.slice(0, MOST_SHOWN);
+  const groups = [make("div", { class: "fields" }, shown.map((field) => field.element))];
+  for (let start = shown.length; start < fields.length; start += GROUP) {
+    const part = fields.slice(start, start + GROUP);
+    const title = part.length + shown.length === fields.length ? showCount(part.length, "less important column")
+      : `Columns ${start + 1} to ${start + part.length}, by importance`;
+    groups.push(make("details", {}, make("summary", {}, title), make("div", { class: "fields" }, part.map((field) => field.element))));
+  }
+  root.replaceChildren(...groups);
+  return new Map(fields.map((field) => [field.feature.name, field]));
+}
+
+/** Show only the fields whose names hold a text, in open groups; how many these are. */
+export function searchFields(fields, root, text) {
+  const wanted = text.trim().toLowerCase();
+  let found = 0;
+  for (const [name, field] of fields) {
+    field.element.hidden = !name.toLowerCase().includes(wanted);
+    found += !field.element.hidden;
+  }
+  for (const group of root.querySelectorAll("details")) {
+    group.hidden = !group.querySelector(".field:not([hidden])");
+    group.open = wanted !== "";
+  }
+  return found;
+}

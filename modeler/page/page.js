@@ -1,0 +1,221 @@
+// The page at /: a form made from the contract of the model that answers.
+
+import { drawAnswer, drawReasons, nameAnswer } from "./answer.js";
+import { ask, askUntilAnswered } from "./ask.js";
+import { find, join, make, showCount, showNumber, showShare } from "./elements.js";
+import { createFields, searchFields } from "./fields.js";
+import { startFiles } from "./file.js";
+import { listUsed, shorten } from "./values.js";
+
+let model, fields; // what GET model says; the fields by the column's name
+let turn = new AbortController(); // of the newest question; older ones are dropped
+let examples = null, example = -1; // held-out rows, and which of them is shown
+let explains = true; // whether this service can say why
+let followed = null; // the tag that was last followed: while two models take turns, each is followed once
+
+const tell = (sentence) => (find("notice").textContent = sentence);
+
+async function loadModel() {
+  const answer = await askUntilAnswered("model", {}, tell);
+  if (answer.status !== 200) return tell(answer.content.error);
+  model = answer.content;
+  examples = null;
+  explains = true;
+  const { contract } = model, target = contract.target.name;
+  document.title = `Predict ${target}`;
+  find("title").textContent = `Predict ${target}`;
+  find("about").textContent = [contract.name, `model ${model.tag.split(":")[1] ?? model.tag}`, `made from ${showCount(contract.rows, "row")}`, ...listScores(model.metrics)].join(" · ");
+  fields = createFields(contract, find("groups"));
+  find("search-row").hidden = fields.size <= 12;
+  find("search").value = "";
+}
+
+/** How good the model is on the rows that were held out, in plain words. */
+function listScores(metrics) {
+  if (Number.isFinite(metrics?.accuracy)) return [`right on ${showShare(metrics.accuracy)} of the rows held out`];
+  return Number.isFinite(metrics?.mae) ? [`off by ${showNumber(metrics.mae)} on average on rows held out`] : [];
+}
+
+/** Fill the fields with a row of the data. */
+function fill(row, origin) {
+  for (const [name, field] of fields) field.fill(Object.hasOwn(row, name) ? row[name] : null);
+  find("origin").textContent = origin;
+}
+
+function fillExample() {
+  const row = Object.create(null);
+  for (const { name, example } of listUsed(model.contract)) row[name] = example;
+  fill(row, "A real row of the training data. Change any value; the answer follows.");
+}
+
+async function showAnother() {
+  if (!examples) {
+    const answer = await askUntilAnswered("examples", {}, tell);
+    if (answer.status !== 200) return tell(answer.content.error);
+    examples = answer.content.rows;
+    example = -1;
+  }
+  example = (example + 1) % examples.length;
+  fill(examples[example], `A real row that training did not see, ${example + 1} of ${examples.length}.`);
+  follow();
+}
+
+// The address: what the fields show, after the #.
+
+function writeAddress() {
+  const texts = new URLSearchParams([...fields].map(([name, field]) => [name, field.text()]));
+  history.replaceState(null, "", `#${texts}`);
+}
+
+/** Fill the fields from the address; false if it holds none of them. */
+function readAddress() {
+  const texts = new Map(new URLSearchParams(location.hash.slice(1)));
+  if (![...texts.keys()].some((name) => fields.has(name))) return false;
+  fillExample();
+  for (const [name, text] of texts) fields.get(name)?.write(text);
+  const left = [...fields.keys()].filter((name) => !texts.has(name));
+  find("origin").textContent = left.length ? `From the address, which lacks ${join(left)}: there stands an example.` : "From the address of this page.";
+  return true;
+}
+
+// Asking.
+
+/** Ask for what the fields hold now, and note it in the address. */
+function follow() {
+  turn.abort();
+  turn = new AbortController();
+  const { row, problems } = readFields();
+  mark(problems, new Map());
+  clearTimeout(follow.timer);
+  follow.timer = setTimeout(writeAddress, 200);
+  if (problems.size) showIncomplete([...problems.keys()]);
+  else answerRow(row, turn.signal).catch((error) => { if (error.name !== "AbortError") throw error; });
+}
+
+function readFields() {
+  const row = Object.create(null), problems = new Map(); // without a prototype, __proto__ is a name like any other
+  for (const [name, field] of fields) {
+    const { value, problem } = field.read();
+    if (problem) problems.set(name, [problem]);
+    else row[name] = value;
+  }
+  return { row, problems };
+}
+
+function mark(problems, warnings) {
+  for (const [name, field] of fields) {
+    field.mark(problems.get(name) ?? [], warnings.get(name));
+    if (problems.has(name) || warnings.has(name)) field.element.closest("details")?.setAttribute("open", "");
+  }
+}
+
+async function answerRow(row, signal) {
+  const body = JSON.stringify([row]);
+  const { status, content } = await askUntilAnswered("predict", { body, signal }, tell);
+  if (signal.aborted) return;
+  if (status !== 200) return showFaults(content);
+  if (content.model !== model.tag && content.model !== followed) {
+    followed = content.model;
+    return followModel();
+  }
+  const [answer] = content.predictions, { target } = model.contract;
+  const [short, more] = nameAnswer(answer, target);
+  find("headline").replaceChildren(make("strong", {}, short), " ", make("span", {}, more));
+  find("answer").classList.remove("stale");
+  drawAnswer(find("details"), answer, target);
+  mark(new Map(), assign(answer.warnings));
+  performance.mark("answered");
+  await explainRow(body, signal);
+}
+
+/** Warnings by the column they begin with, in a layman's words. */
+function assign(warnings) {
+  const told = new Map(), names = [...fields.keys()].sort((a, b) => b.length - a.length);
+  for (const warning of warnings) {
+    const name = names.find((column) => warning.startsWith(`${column} `));
+    if (name === undefined) { tell(warning); continue; }
+    const what = warning.endsWith("not seen in training") ? "The training data never had this text" : "The training data had no value this small or large";
+    told.set(name, [`Unusual: ${what.replace("The", "the")}. Take the answer with care.`]);
+  }
+  return told;
+}
+
+async function explainRow(body, signal) {
+  if (!explains) return;
+  const answer = await ask("explain", { body, signal }).catch(() => null);
+  if (signal.aborted) return;
+  explains = answer?.status !== 404;
+  const [prediction] = answer?.content?.predictions ?? [];
+  if (!prediction?.contributions) return void (find("why").hidden = true);
+  const entered = (name) => fields.get(name)?.text() || "unknown";
+  drawReasons(find("why"), prediction, model.contract.target, entered);
+}
+
+/** Faults that the service found, at their fields. */
+async function showFaults(content) {
+  const problems = new Map(), rest = [];
+  for (const { field, message } of content.detail ?? []) {
+    const names = [...fields.keys()].filter((name) => field !== null && shorten(name) === field);
+    if (!names.length || message.startsWith("missing")) rest.push(message);
+    else for (const name of names) problems.set(name, [`${message[0].toUpperCase()}${message.slice(1)}.`]);
+  }
+  if (rest.length && (await isExchanged())) return followModel();
+  mark(problems, new Map());
+  if (problems.size) showIncomplete([...problems.keys()]);
+  else { setStale("No answer"); tell(`The service says: ${content.detail?.[0]?.message ?? content.error}.`); }
+}
+
+function showIncomplete(names) {
+  setStale("No answer yet");
+  const links = names.slice(0, 5).map((name) => make("button", { type: "button", class: "link", onclick: () => fields.get(name).focus() }, shorten(name)));
+  find("details").replaceChildren(make("p", {}, `${showCount(names.length, "value")} to fill in or correct:`), make("p", { class: "links" }, links));
+}
+
+function setStale(headline) {
+  find("headline").replaceChildren(make("strong", {}, headline));
+  find("answer").classList.add("stale");
+  find("why").hidden = true;
+}
+
+const isExchanged = async () => (await askUntilAnswered("model", {}, tell)).content.tag !== model.tag;
+
+/** Another model answers: make the form anew, and keep what was entered. */
+async function followModel() {
+  const texts = [...fields].map(([name, field]) => [name, field.text()]), before = model.tag;
+  await loadModel();
+  fillExample();
+  const gone = texts.filter(([name]) => !fields.has(name)).map(([name]) => name);
+  for (const [name, text] of texts) fields.get(name)?.write(text);
+  const kept = new Set(texts.map(([name]) => name)), added = [...fields.keys()].filter((name) => !kept.has(name));
+  const changes = [added.length ? `New, with an example: ${join(added)}. ` : "", gone.length ? `No longer used: ${join(gone)}. ` : ""].join("");
+  follow();
+  tell(`Another model answers now: ${model.tag}, before ${before}. ${changes}What you entered is kept.`);
+}
+
+// The start.
+
+function show(chosen) {
+  for (const [name, button] of [["case", "show-case"], ["file", "show-file"]]) {
+    find(name).hidden = name !== chosen;
+    find(button).setAttribute("aria-pressed", String(name === chosen));
+  }
+}
+
+find("form").addEventListener("input", (event) => {
+  if (event.target.id !== "search") return follow();
+  const found = searchFields(fields, find("groups"), event.target.value);
+  find("found").textContent = event.target.value ? `${found} of ${showCount(fields.size, "column")}` : "";
+});
+find("form").addEventListener("submit", (event) => event.preventDefault());
+find("another").addEventListener("click", showAnother);
+find("show-case").addEventListener("click", () => show("case"));
+find("show-file").addEventListener("click", () => show("file"));
+addEventListener("hashchange", () => fields && readAddress() && follow());
+
+await loadModel();
+if (model) {
+  if (!readAddress()) fillExample();
+  startFiles({ getModel: () => model, isExchanged, followModel, show: () => show("file") });
+  performance.mark("usable");
+  follow();
+}
