@@ -7,19 +7,21 @@ const WAITS = [1, 2, 4]; // seconds between tries; the last one goes on
 const PATIENCE = 30_000; // milliseconds for one answer
 
 /** Status and content of an answer; `body` is posted. */
-export async function ask(path, { body, signal } = {}) {
-  const limit = AbortSignal.timeout(PATIENCE);
-  let answer, content;
-  try {
-    const headers = { accept: "application/json", ...(body ? { "content-type": "application/json" } : {}) };
-    answer = await fetch(path, { method: body ? "POST" : "GET", body, headers, signal: signal ? AbortSignal.any([signal, limit]) : limit });
-    content = await answer.json();
-  } catch {
-    signal?.throwIfAborted();
-    throw new Unreachable(answer?.ok ?? true ? "The service cannot be reached." : `The service cannot answer (status ${answer.status}).`);
+export async function ask(path, { body, signal = new AbortController().signal } = {}) {
+  const settings = {
+    method: body ? "POST" : "GET",
+    body,
+    signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
+  };
+  if (body) settings.headers = { "content-type": "application/json" };
+  const answer = await fetch(path, settings).catch(() => null);
+  const content = await answer?.json().catch(() => null);
+  signal.throwIfAborted();
+  if (!answer || (answer.ok && !content)) throw new Unreachable("The service cannot be reached.");
+  if ([429, 502, 503, 504].includes(answer.status)) {
+    throw new Unreachable(content?.error ? `The service says: ${content.error}.` : "The service cannot answer.");
   }
-  if ([429, 502, 503, 504].includes(answer.status)) throw new Unreachable(content?.error ? `The service says: ${content.error}.` : "The service cannot answer.");
-  return { status: answer.status, content };
+  return { status: answer.status, content: content ?? { error: `status ${answer.status}` } };
 }
 
 /** Ask until somebody answers. `tell(sentence)` hears of each failure, and "" once it is over. */
@@ -37,7 +39,11 @@ export async function askUntilAnswered(path, options, tell) {
   }
 }
 
-const wait = (seconds, signal) => new Promise((resolve, reject) => {
-  const timer = setTimeout(resolve, 1000 * seconds);
-  signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); });
-});
+const wait = (seconds, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });

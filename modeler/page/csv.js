@@ -17,12 +17,14 @@ export function decode(bytes) {
 
 /** The rows of a CSV text, each a list of texts; blank lines are empty lists. Quotes are doubled within quotes. */
 export function parse(text, separator, most = Infinity) {
-  const rows = [], ending = new RegExp(`[${separator}\\r\\n]`, "g");
-  let row = [], at = 0;
+  const rows = [];
+  const ending = new RegExp(`[${separator}\\r\\n]`, "g");
+  let row = [];
+  let at = 0;
   while (at < text.length && rows.length < most) {
     let value = "";
     if (text[at] === '"') {
-      for (let start = at + 1; ; ) {
+      for (let start = at + 1; ;) {
         const quote = text.indexOf('"', start);
         if (quote < 0) throw new Error(`The quote that begins in row ${rows.length + 1} never ends.`);
         value += text.slice(start, quote);
@@ -45,18 +47,18 @@ export function parse(text, separator, most = Infinity) {
   return rows;
 }
 
-/** The separator whose header has the most of the wanted columns, or else the most columns. */
+/** The separator by which the header has the most of the wanted columns, a set, or else the most columns. */
 export function findSeparator(text, wanted) {
-  const head = text.slice(0, 1 << 20), names = new Set(wanted);
+  const head = text.slice(0, 1 << 20);
   const rate = (separator) => {
     try {
       const [header = []] = parse(head, separator, 1);
-      return header.filter((name) => names.has(name.trim())).length + header.length / 1e6;
+      return header.filter((name) => wanted.has(name.trim())).length + header.length / 1e6;
     } catch {
       return 0;
     }
   };
-  return SEPARATORS.map((separator) => [rate(separator), separator]).reduce((best, other) => (other[0] > best[0] ? other : best))[1];
+  return SEPARATORS.reduce((best, other) => (rate(other) > rate(best) ? other : best));
 }
 
 /** Rows of texts and numbers as CSV. A text that a spreadsheet would take for a formula gets a ' in front. */

@@ -5,4 +5,21 @@ window.SwaggerUIBundle({
   validatorUrl: null, // nothing is asked outside
   defaultModelsExpandDepth: 0,
   tryItOutEnabled: true,
+  syntaxHighlight: { theme: "arta" }, // the default's numbers have too little contrast
 });
+
+// Swagger UI leaves these without a name for screen readers, and what scrolls out of the keyboard's reach.
+const NAMES = [
+  ["textarea", "Body of the request"],
+  [".examples-select-element", "Example"],
+  [".copy-to-clipboard button", "Copy"],
+  ["table[role=region]", "Responses"],
+];
+new MutationObserver(() => {
+  for (const [kind, name] of NAMES) {
+    document
+      .querySelectorAll(`${kind}:not([aria-label])`)
+      .forEach((element) => element.setAttribute("aria-label", `${name} ${element.id}`.trim()));
+  }
+  for (const element of document.querySelectorAll("pre.microlight")) element.tabIndex = 0;
+}).observe(document.getElementById("swagger-ui"), { childList: true, subtree: true });

@@ -7,9 +7,15 @@ export function make(tag, attributes = {}, ...children) {
     if (typeof value === "string" && name !== "value") element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat());
+  element.append(...children);
   return element;
 }
+
+/** Small text. */
+export const say = (text) => make("p", { class: "quiet" }, text);
+
+/** Content that a person may unfold. */
+export const fold = (title, content) => make("details", {}, make("summary", {}, title), content);
 
 export const find = (id) => document.getElementById(id);
 

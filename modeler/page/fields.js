@@ -1,6 +1,6 @@
 // One field a column, made from the contract, and the groups they stand in.
 
-import { make, showCount, showNumber } from "./elements.js";
+import { fold, make, showCount, showNumber } from "./elements.js";
 import { findDecimal, listUsed, readNumber } from "./values.js";
 
 const MOST_SHOWN = 12; // fields before the rest is folded
@@ -9,8 +9,8 @@ const MOST_CHOICES = 40; // categories of a list to choose from; above, they are
 const OTHER = "other"; // the choice of a text that is not listed; each listed one has "=" before it
 
 /**
- * A field: `element`; `write(text)` and `text()` for what it shows; `fill(value)` with a value of the data; `read()` gives
- * `{value}` or `{problem}`; `mark(problems, warnings)` shows sentences below it.
+ * A field: its `element`; `write(text)` and `text()` for what it shows; `fill(value)` with a value of the data; `read()`,
+ * which gives `{value}` or `{problem}`; `mark(problems, warnings)`, which shows sentences below it.
  */
 export function createField(feature, id) {
   const note = make("p", { class: "note", id: `${id}-note`, hidden: true });
@@ -27,8 +27,9 @@ export function createField(feature, id) {
     read: () => (control.text() === "" && !control.broken?.() ? readEmpty(feature) : control.read()),
     mark(problems, warnings = []) {
       const told = [...problems, ...warnings];
-      if (!told.length && control.readAs?.()) told.push(control.readAs());
-      note.replaceChildren(...told.map((sentence) => make("span", {}, sentence)));
+      const readAs = told.length ? "" : control.readAs?.();
+      if (readAs) told.push(readAs);
+      note.textContent = told.join(" ");
       note.hidden = !told.length;
       field.element.classList.toggle("wrong", problems.length > 0);
       field.element.classList.toggle("unusual", !problems.length && warnings.length > 0);
@@ -39,7 +40,8 @@ export function createField(feature, id) {
   return field;
 }
 
-const readEmpty = (feature) => (feature.missing ? { value: null } : { problem: "Needed: the model never saw this one missing." });
+const readEmpty = (feature) =>
+  feature.missing ? { value: null } : { problem: "Needed: the model never saw this one missing." };
 
 function describe(feature) {
   const unknown = feature.missing ? " · may be unknown" : "";
@@ -48,7 +50,9 @@ function describe(feature) {
     const amount = feature.format ? ` · also written like ${feature.format}` : "";
     return `In training ${showNumber(feature.min)} to ${showNumber(feature.max)}${amount}${empty}`;
   }
-  if (feature.type === "date") return `In training ${showMoment(feature.min)} to ${showMoment(feature.max)}${feature.time ? " UTC" : ""}${empty}`;
+  if (feature.type === "date") {
+    return `In training ${showMoment(feature.min)} to ${showMoment(feature.max)}${feature.time ? " UTC" : ""}${empty}`;
+  }
   if (feature.type === "boolean") return feature.missing ? "Yes or no, or unknown" : "Yes or no";
   return `${showCount(feature.categories.length, "choice")} in training, or any other text${unknown}`;
 }
@@ -69,25 +73,31 @@ const CONTROLS = {
         if (number !== null) return { value: number };
         return feature.format ? { value: input.value.trim() } : { problem: "This is not a number." };
       },
-      readAs: () => (input.value.includes(",") && readNumber(input.value, decimal) !== null
-        ? `Read as ${readNumber(input.value, decimal)}, with a ${decimal === "." ? "point" : "comma"} for the decimals.`.replace(/, with.*/, decimal ? "$&" : ".")
-        : ""),
+      readAs() {
+        const number = input.value.includes(",") ? readNumber(input.value, decimal) : null;
+        return number === null ? "" : `Read as ${number}.`;
+      },
     };
   },
   date(feature, id) {
-    const input = make("input", { id, type: feature.time ? "datetime-local" : "date", step: "any", max: feature.time ? "9999-12-31T23:59" : "9999-12-31" });
+    const [type, max] = feature.time ? ["datetime-local", "9999-12-31T23:59"] : ["date", "9999-12-31"];
+    const input = make("input", { id, type, max, step: "any" });
     return {
       input,
       elements: [input],
       text: () => input.value,
       write: (text) => (input.value = text.replace(/Z$/, "")),
       broken: () => input.validity.badInput,
-      read: () => (input.validity.badInput ? { problem: "This date is not complete, or does not exist." } : { value: input.value + (feature.time ? "Z" : "") }),
+      read() {
+        if (input.validity.badInput) return { problem: "This date is not complete, or does not exist." };
+        return { value: input.value + (feature.time ? "Z" : "") };
+      },
     };
   },
   boolean(feature, id) {
     const [no, yes] = feature.format ?? ["no", "yes"];
-    const select = make("select", { id }, makeEmpty(feature), make("option", { value: "true" }, yes), make("option", { value: "false" }, no));
+    const options = [makeOption("", nameEmpty(feature)), makeOption("true", yes), makeOption("false", no)];
+    const select = make("select", { id }, ...options);
     return {
       input: select,
       elements: [select],
@@ -99,34 +109,37 @@ const CONTROLS = {
   category: (feature, id) => (feature.categories.length > MOST_CHOICES ? suggest : choose)(feature, id),
 };
 
-const makeEmpty = (feature) => make("option", { value: "" }, feature.missing ? "unknown" : "please choose …");
+const makeOption = (value, text) => make("option", { value }, text);
+const nameEmpty = (feature) => (feature.missing ? "unknown" : "please choose …");
 
 /** A list of choices; the last one opens a field for any other text. */
 function choose(feature, id) {
-  const options = feature.categories.map((category) => make("option", { value: `=${category}` }, category));
-  const select = make("select", { id }, makeEmpty(feature), options, make("option", { value: OTHER }, "another text …"));
+  const known = feature.categories.map((category) => makeOption(`=${category}`, category));
+  const options = [makeOption("", nameEmpty(feature)), ...known, makeOption(OTHER, "another text …")];
+  const select = make("select", { id }, ...options);
   const other = make("input", { type: "text", "aria-label": `${feature.name}, another text`, hidden: true });
   const showOther = () => (other.hidden = select.value !== OTHER);
-  select.addEventListener("input", () => { showOther(); if (!other.hidden) other.focus(); });
-  return {
-    input: select,
-    elements: [select, other],
-    text: () => (select.value === OTHER ? other.value : select.value.slice(1)),
-    write(text) {
-      const known = feature.categories.includes(text);
-      select.value = known ? `=${text}` : text ? OTHER : "";
-      other.value = known ? "" : text;
-      showOther();
-    },
-    read: () => ({ value: select.value === OTHER ? other.value : select.value.slice(1) }),
+  select.addEventListener("input", () => {
+    showOther();
+    if (!other.hidden) other.focus();
+  });
+  const text = () => (select.value === OTHER ? other.value : select.value.slice(1));
+  const write = (text) => {
+    const listed = feature.categories.includes(text);
+    select.value = listed ? `=${text}` : text && OTHER;
+    other.value = listed ? "" : text;
+    showOther();
   };
+  return { input: select, elements: [select, other], text, write, read: () => ({ value: text() }) };
 }
 
 /** A field for a text, which suggests the known ones. */
 function suggest(feature, id) {
-  const list = make("datalist", { id: `${id}-list` }, feature.categories.map((category) => make("option", { value: category })));
+  const options = feature.categories.map((category) => makeOption(category, ""));
+  const list = make("datalist", { id: `${id}-list` }, ...options);
   const input = make("input", { id, type: "text", list: list.id });
-  return { input, elements: [input, list], text: () => input.value, write: (text) => (input.value = text), read: () => ({ value: input.value }) };
+  const write = (text) => (input.value = text);
+  return { input, elements: [input, list], text: () => input.value, write, read: () => ({ value: input.value }) };
 }
 
 /** Fill `root` with a field for each column that the model uses; the fields by the column's name. */
@@ -134,12 +147,14 @@ export function createFields(contract, root) {
   const fields = listUsed(contract).map((feature, place) => createField(feature, `value-${place}`));
   const whole = fields.length <= MOST_SHOWN + 3; // two or three fields are not folded away
   const shown = whole ? fields : fields.slice(0, MOST_SHOWN);
-  const groups = [make("div", { class: "fields" }, shown.map((field) => field.element))];
+  const group = (part) => make("div", { class: "fields" }, ...part.map((field) => field.element));
+  const groups = [group(shown)];
   for (let start = shown.length; start < fields.length; start += GROUP) {
     const part = fields.slice(start, start + GROUP);
-    const title = part.length + shown.length === fields.length ? showCount(part.length, "less important column")
-      : `Columns ${start + 1} to ${start + part.length}, by importance`;
-    groups.push(make("details", {}, make("summary", {}, title), make("div", { class: "fields" }, part.map((field) => field.element))));
+    const only = part.length + shown.length === fields.length;
+    const range = `Columns ${start + 1} to ${start + part.length}, by importance`;
+    const title = only ? showCount(part.length, "less important column") : range;
+    groups.push(fold(title, group(part)));
   }
   root.replaceChildren(...groups);
   return new Map(fields.map((field) => [field.feature.name, field]));

@@ -1,9 +1,9 @@
 // A file of many rows: read here, answered in parts, shown as a table, downloaded.
 
 import { nameAnswer } from "./answer.js";
-import { Unreachable, askUntilAnswered } from "./ask.js";
+import { askUntilAnswered } from "./ask.js";
 import { decode, findSeparator, parse, write } from "./csv.js";
-import { find, join, make, showCount } from "./elements.js";
+import { find, join, make, say, showCount } from "./elements.js";
 import { drawTable } from "./table.js";
 import { guessDecimal, listUsed, readCell, shorten } from "./values.js";
 
@@ -11,10 +11,14 @@ const LARGEST = 20e6; // bytes; a browser holds several times as many while it r
 const PART = 500; // rows of one request, fewer where the service wants fewer
 const MOST_FAULTS = 1000; // after which the rest of a file is not asked for
 const MOST_LISTED = 100; // faults shown
-const NAMES = { ",": "comma", ";": "semicolon", "\t": "tab" };
+const NAMES = { ",": "comma", ";": "semicolon", "\t": "tab", ".": "point" };
 
 /** A sentence for the person who chose the file. */
 class Refusal extends Error {}
+
+function refuse(sentence) {
+  throw new Refusal(sentence);
+}
 
 let running = null; // the AbortController of the file at work
 
@@ -42,7 +46,8 @@ async function start(file, page) {
     const table = await readTable(file, listUsed(page.getModel().contract));
     if (signal.aborted) return;
     showUnderstood(table, file.name);
-    if (table.lost.length) throw new Refusal(`The file lacks ${showCount(table.lost.length, "column")} that the model needs: ${join(table.lost)}.`);
+    const { lost } = table;
+    if (lost.length) refuse(`The file lacks ${showCount(lost.length, "column")} that the model needs: ${join(lost)}.`);
     await answerTable(table, page, signal);
     show(table, page.getModel().contract.target, file.name);
   } catch (error) {
@@ -55,58 +60,77 @@ async function start(file, page) {
   }
 }
 
-/** The file as a table: `header`, `rows` of texts, `numbers` of the rows as a spreadsheet counts them, and how it is written. */
+/** The file as a table: `header`, `rows` of texts, their `numbers` as a spreadsheet counts, and how it is written. */
 async function readTable(file, used) {
+  const [size, most] = [Math.ceil(file.size / 1e6), LARGEST / 1e6];
   if (file.size > LARGEST) {
-    throw new Refusal(`This file has ${Math.ceil(file.size / 1e6)} MB, and this page reads up to ${LARGEST / 1e6} MB. Cut it in parts, or have it answered by python pipeline.py score.`);
+    refuse(
+      `This file has ${size} MB; the page reads up to ${most} MB. Cut it in parts, or use python pipeline.py score.`,
+    );
   }
   const decoded = decode(await file.arrayBuffer());
-  if (!decoded) throw new Refusal("This is not a text file. Save the table as CSV, in UTF-8, and choose that file.");
-  const separator = findSeparator(decoded.text, used.map((feature) => feature.name));
-  const [header = [], ...all] = parseOrRefuse(decoded.text, separator);
-  const names = header.map((name) => name.trim());
+  if (!decoded) refuse("This is not a text file. Save the table as CSV, in UTF-8, and choose that file.");
+  const needed = new Set(used.map((feature) => feature.name));
+  const separator = findSeparator(decoded.text, needed);
+  const [first = [], ...all] = parseOrRefuse(decoded.text, separator);
+  const header = first.map((name) => name.trim());
   const numbers = all.flatMap((row, place) => (row.length ? [place + 2] : []));
   const rows = numbers.map((number) => all[number - 2]);
-  if (!rows.length) throw new Refusal("This file has no rows: it needs one with the names of the columns, and one or more with values.");
-  const twice = names.filter((name, place) => names.indexOf(name) !== place && used.some((feature) => feature.name === name));
-  if (twice.length) throw new Refusal(`The file has two columns named ${join(twice)}; keep one of them.`);
-  const columns = used.map((feature) => ({ feature, place: names.indexOf(feature.name) }));
-  const decimal = guessDecimal(rows, columns.filter(({ feature }) => feature.type === "number").map(({ place }) => place));
-  const lost = columns.filter(({ place }) => place < 0).map(({ feature }) => feature.name);
-  const extra = names.filter((name) => !used.some((feature) => feature.name === name));
-  return { ...decoded, separator, decimal, header: names, rows, numbers, columns, lost, extra, answers: rows.map(() => null), faults: [] };
+  if (!rows.length)
+    refuse("This file has no rows: it needs one with the names of the columns, and one or more with values.");
+  const twice = header.filter((name, place) => needed.has(name) && header.indexOf(name) !== place);
+  if (twice.length) refuse(`The file has two columns named ${join(twice)}; keep one of them.`);
+  const columns = used.map((feature) => ({ feature, place: header.indexOf(feature.name) }));
+  const numeric = columns.filter(({ feature }) => feature.type === "number").map(({ place }) => place);
+  const lost = [...needed].filter((name) => !header.includes(name));
+  const extra = header.filter((name) => !needed.has(name));
+  const found = {
+    header,
+    rows,
+    numbers,
+    columns,
+    lost,
+    extra,
+    answers: rows.map(() => null),
+    faults: [],
+    faulty: new Set(),
+  };
+  return { ...found, separator, decimal: guessDecimal(rows, numeric), encoding: decoded.encoding };
 }
 
 function parseOrRefuse(text, separator) {
   try {
     return parse(text, separator);
   } catch (error) {
-    throw new Refusal(error.message);
+    refuse(error.message);
   }
 }
 
 function showUnderstood(table, name) {
-  const matched = table.columns.length - table.lost.length;
+  const count = table.columns.length;
   const facts = [
-    ["File", name],
-    ["Rows", showCount(table.rows.length, "row")],
-    ["Written with", `${NAMES[table.separator]}, decimal ${table.decimal === "," ? "comma" : "point"}, ${table.encoding}`],
-    ["Columns", `${matched} of the ${table.columns.length} that the model uses`],
+    ["File", `${name}, ${showCount(table.rows.length, "row")}`],
+    ["Written with", `${NAMES[table.separator]}, decimal ${NAMES[table.decimal]}, ${table.encoding}`],
+    ["Columns", `${count - table.lost.length} of the ${count} that the model uses`],
   ];
   if (table.lost.length) facts.push(["Missing", join(table.lost, 20)]);
   if (table.extra.length) facts.push(["Not used", join(table.extra, 20)]);
-  find("understood").replaceChildren(make("dl", {}, facts.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact)))));
+  const items = facts.map(([term, fact]) => make("div", {}, make("dt", {}, term), make("dd", {}, fact)));
+  find("understood").replaceChildren(make("dl", {}, ...items));
 }
 
 /** Answer all rows, part by part; `table.answers` and `table.faults` are filled. */
 async function answerTable(table, page, signal) {
-  let size = PART, { tag } = page.getModel();
+  const { tag } = page.getModel();
+  let size = PART;
   find("progress").hidden = false;
   showProgress(0, table.rows.length);
-  for (let start = 0; start < table.rows.length && table.faults.length < MOST_FAULTS; ) {
+  for (let start = 0; start < table.rows.length && table.faults.length < MOST_FAULTS;) {
     const part = table.rows.slice(start, start + size).map((_, place) => start + place);
     const places = part.filter((place) => fits(table, place));
-    const { status, content } = places.length ? await askUntilAnswered("predict", { body: writeBody(table, places), signal }, tell) : {};
+    const { status, content } = places.length
+      ? await askUntilAnswered("predict", { body: writeBody(table, places), signal }, tell)
+      : {};
     if (status === 413 && size > 1) {
       size = Math.ceil(size / 2);
       continue;
@@ -126,22 +150,23 @@ async function answerTable(table, page, signal) {
 }
 
 async function refuseExchanged(page, content) {
-  if (content && !(await page.isExchanged())) throw new Refusal(`The service says: ${content.detail?.[0]?.message ?? content.error}.`);
+  if (content && !(await page.isExchanged()))
+    refuse(`The service says: ${content.detail?.[0]?.message ?? content.error}.`);
   await page.followModel();
-  throw new Refusal("Another model answers now. Choose the file again, so that one model answers all of it.");
+  refuse("Another model answers now. Choose the file again, so that one model answers all of it.");
 }
 
 /** Whether a row can be asked for: it has as many cells as the header and no fault so far. */
 function fits(table, place) {
   const cells = table.rows[place].length;
-  if (cells !== table.header.length && !table.rows[place].faulty) {
+  if (cells !== table.header.length && !table.faulty.has(place)) {
     noteFault(table, place, null, `it has ${showCount(cells, "cell")}, the first row ${table.header.length}`, null);
   }
-  return !table.rows[place].faulty;
+  return !table.faulty.has(place);
 }
 
 function noteFault(table, place, field, message, value) {
-  table.rows[place].faulty = true;
+  table.faulty.add(place);
   table.faults.push({ row: table.numbers[place], field, message, value });
 }
 
@@ -160,17 +185,24 @@ function showProgress(done, all) {
 }
 
 function show(table, target, name) {
-  const answered = table.answers.filter(Boolean).length, left = table.rows.length - answered;
-  const stopped = table.faults.length >= MOST_FAULTS ? ` Stopped after ${showCount(table.faults.length, "fault")}: correct the file first.` : "";
-  tell(`${showCount(answered, "row")} answered.${left ? ` ${showCount(left, "row")} without an answer.` : ""}${stopped}`);
+  const answered = table.answers.filter(Boolean).length;
+  const left = table.rows.length - answered;
+  const without = left ? ` ${showCount(left, "row")} without an answer.` : "";
+  const stopped = table.faults.length >= MOST_FAULTS ? " So many faults: correct the file first." : "";
+  tell(`${showCount(answered, "row")} answered.${without}${stopped}`);
   showFaults(table);
   if (!answered) return;
   const answers = listAnswerColumns(table, target);
-  const extra = table.extra.slice(0, 3), used = table.columns.slice(0, 8).map(({ feature }) => feature.name);
-  const shown = [...extra, ...used].map((column) => ({ name: column, get: (row) => table.rows[row][table.header.indexOf(column)] ?? "" }));
-  const row = { name: "Row", get: (place) => table.numbers[place] };
-  const download = make("button", { type: "button", class: "main", onclick: () => save(table, answers, name) }, "Download as CSV");
-  find("results").replaceChildren(make("div", { class: "bar" }, make("h3", {}, "Answers"), download), drawTable(table.rows.length, [row, ...answers, ...shown]));
+  const names = [...table.extra.slice(0, 3), ...table.columns.slice(0, 8).map(({ feature }) => feature.name)];
+  const places = names.map((column) => table.header.indexOf(column));
+  const shown = names.map((column, at) => ({ name: column, get: (row) => table.rows[row][places[at]] ?? "" }));
+  const numbers = { name: "Row", get: (row) => table.numbers[row] };
+  const onclick = () => save(table, answers, name);
+  const download = make("button", { type: "button", class: "main", onclick }, "Download as CSV");
+  find("results").replaceChildren(
+    make("div", { class: "bar" }, make("h3", {}, "Answers"), download),
+    drawTable(table.rows.length, [numbers, ...answers, ...shown]),
+  );
 }
 
 /** The columns of an answer, named as `pipeline.py score` names them. */
@@ -182,22 +214,35 @@ function listAnswerColumns(table, target) {
     return [...names.map((name) => column(name, (answer) => answer[name])), warnings];
   }
   const first = table.answers.find(Boolean);
-  const shares = Object.keys(first.probabilities).map((key) => column(`probability:${key}`, (answer) => answer.probabilities[key]));
+  const shares = Object.keys(first.probabilities).map((key) =>
+    column(`probability:${key}`, (answer) => answer.probabilities[key]),
+  );
   return [column("label", (answer) => nameAnswer(answer)[0]), ...shares, warnings];
 }
 
 function showFaults(table) {
-  if (!table.faults.length) return;
-  const items = table.faults.slice(0, MOST_LISTED).map(({ row, field, message, value }) => make("li", {},
-    make("strong", {}, `Row ${row}${field === null ? "" : `, ${field}`}`), `: ${message}${value === null ? "" : `, but is ${shorten(JSON.stringify(value))}`}`));
-  const more = table.faults.length > MOST_LISTED ? [make("p", { class: "quiet" }, `… and ${table.faults.length - MOST_LISTED} more.`)] : [];
-  find("faults").replaceChildren(make("h3", {}, showCount(table.faults.length, "fault")),
-    make("p", { class: "quiet" }, "Rows are counted as a spreadsheet does; the names of the columns stand in row 1."), make("ul", {}, items), ...more);
+  const { faults } = table;
+  const more = faults.length - MOST_LISTED;
+  if (!faults.length) return;
+  const items = faults.slice(0, MOST_LISTED).map(({ row, field, message, value }) => {
+    const told = field === null ? "" : ` is ${value === null ? "empty" : shorten(String(value))}`;
+    return make("li", {}, make("strong", {}, `Row ${row}${field === null ? "" : `, ${field}`}`), `${told}: ${message}`);
+  });
+  find("faults").replaceChildren(
+    make("h3", {}, showCount(faults.length, "fault")),
+    say("Rows are counted as a spreadsheet does; the names of the columns stand in row 1."),
+    make("ul", {}, ...items),
+    more > 0 ? say(`… and ${more} more.`) : "",
+  );
 }
 
 function save(table, answers, name) {
-  const rows = table.rows.map((cells, row) => [...table.header.map((_, place) => cells[place] ?? ""), ...answers.map((column) => column.get(row))]);
-  const text = write([[...table.header, ...answers.map((column) => column.name)], ...rows], table.separator, table.decimal);
+  const head = [...table.header, ...answers.map((column) => column.name)];
+  const rows = table.rows.map((cells, row) => {
+    const kept = table.header.map((_, place) => cells[place] ?? "");
+    return [...kept, ...answers.map((column) => column.get(row))];
+  });
+  const text = write([head, ...rows], table.separator, table.decimal);
   const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   make("a", { href: address, download: `${name.replace(/\.\w+$/, "")}-answers.csv` }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);

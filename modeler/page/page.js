@@ -9,10 +9,12 @@ import { listUsed, shorten } from "./values.js";
 
 let model, fields; // what GET model says; the fields by the column's name
 let turn = new AbortController(); // of the newest question; older ones are dropped
-let examples = null, example = -1; // held-out rows, and which of them is shown
+let examples = null; // held-out rows
+let example = -1; // which of them is shown
 let explains = true; // whether this service can say why
 let followed = null; // the tag that was last followed: while two models take turns, each is followed once
 
+const CHANGED = " Changed since.";
 const tell = (sentence) => (find("notice").textContent = sentence);
 
 async function loadModel() {
@@ -21,10 +23,10 @@ async function loadModel() {
   model = answer.content;
   examples = null;
   explains = true;
-  const { contract } = model, target = contract.target.name;
-  document.title = `Predict ${target}`;
-  find("title").textContent = `Predict ${target}`;
-  find("about").textContent = [contract.name, `model ${model.tag.split(":")[1] ?? model.tag}`, `made from ${showCount(contract.rows, "row")}`, ...listScores(model.metrics)].join(" · ");
+  const { contract } = model;
+  const about = [contract.name, `model ${model.tag.split(":")[1]}`, `made from ${showCount(contract.rows, "row")}`];
+  find("about").textContent = [...about, ...listScores(model.metrics)].join(" · ");
+  document.title = find("title").textContent = `Predict ${contract.target.name}`;
   fields = createFields(contract, find("groups"));
   find("search-row").hidden = fields.size <= 12;
   find("search").value = "";
@@ -45,7 +47,7 @@ function fill(row, origin) {
 function fillExample() {
   const row = Object.create(null);
   for (const { name, example } of listUsed(model.contract)) row[name] = example;
-  fill(row, "A real row of the training data. Change any value; the answer follows.");
+  fill(row, "A real row of the training data.");
 }
 
 async function showAnother() {
@@ -74,7 +76,8 @@ function readAddress() {
   fillExample();
   for (const [name, text] of texts) fields.get(name)?.write(text);
   const left = [...fields.keys()].filter((name) => !texts.has(name));
-  find("origin").textContent = left.length ? `From the address, which lacks ${join(left)}: there stands an example.` : "From the address of this page.";
+  const lacks = left.length ? `, which lacks ${join(left)}: there stands an example` : "";
+  find("origin").textContent = `From the address of this page${lacks}.`;
   return true;
 }
 
@@ -89,11 +92,12 @@ function follow() {
   clearTimeout(follow.timer);
   follow.timer = setTimeout(writeAddress, 200);
   if (problems.size) showIncomplete([...problems.keys()]);
-  else answerRow(row, turn.signal).catch((error) => { if (error.name !== "AbortError") throw error; });
+  else answerRow(row, turn.signal).catch((error) => error.name === "AbortError" || reportError(error));
 }
 
 function readFields() {
-  const row = Object.create(null), problems = new Map(); // without a prototype, __proto__ is a name like any other
+  const row = Object.create(null); // without a prototype, __proto__ is a name like any other
+  const problems = new Map();
   for (const [name, field] of fields) {
     const { value, problem } = field.read();
     if (problem) problems.set(name, [problem]);
@@ -118,26 +122,27 @@ async function answerRow(row, signal) {
     followed = content.model;
     return followModel();
   }
-  const [answer] = content.predictions, { target } = model.contract;
-  const [short, more] = nameAnswer(answer, target);
+  const [answer] = content.predictions;
+  const [short, more] = nameAnswer(answer);
   find("headline").replaceChildren(make("strong", {}, short), " ", make("span", {}, more));
   find("answer").classList.remove("stale");
-  drawAnswer(find("details"), answer, target);
+  drawAnswer(find("details"), answer, model.contract.target);
   mark(new Map(), assign(answer.warnings));
-  performance.mark("answered");
   await explainRow(body, signal);
 }
 
 /** Warnings by the column they begin with, in a layman's words. */
 function assign(warnings) {
-  const told = new Map(), names = [...fields.keys()].sort((a, b) => b.length - a.length);
-  for (const warning of warnings) {
-    const name = names.find((column) => warning.startsWith(`${column} `));
-    if (name === undefined) { tell(warning); continue; }
-    const what = warning.endsWith("not seen in training") ? "The training data never had this text" : "The training data had no value this small or large";
-    told.set(name, [`Unusual: ${what.replace("The", "the")}. Take the answer with care.`]);
-  }
-  return told;
+  const names = [...fields.keys()].sort((a, b) => b.length - a.length);
+  return new Map(
+    warnings.map((warning) => {
+      const name = names.find((column) => warning.startsWith(`${column} `));
+      const what = warning.endsWith("not seen in training")
+        ? "never had this text"
+        : "had no value this small or large";
+      return [name, [`Unusual: the training data ${what}. Take the answer with care.`]];
+    }),
+  );
 }
 
 async function explainRow(body, signal) {
@@ -153,7 +158,8 @@ async function explainRow(body, signal) {
 
 /** Faults that the service found, at their fields. */
 async function showFaults(content) {
-  const problems = new Map(), rest = [];
+  const problems = new Map();
+  const rest = [];
   for (const { field, message } of content.detail ?? []) {
     const names = [...fields.keys()].filter((name) => field !== null && shorten(name) === field);
     if (!names.length || message.startsWith("missing")) rest.push(message);
@@ -162,13 +168,18 @@ async function showFaults(content) {
   if (rest.length && (await isExchanged())) return followModel();
   mark(problems, new Map());
   if (problems.size) showIncomplete([...problems.keys()]);
-  else { setStale("No answer"); tell(`The service says: ${content.detail?.[0]?.message ?? content.error}.`); }
+  else {
+    setStale("No answer");
+    tell(`The service says: ${content.detail?.[0]?.message ?? content.error}.`);
+  }
 }
 
 function showIncomplete(names) {
   setStale("No answer yet");
-  const links = names.slice(0, 5).map((name) => make("button", { type: "button", class: "link", onclick: () => fields.get(name).focus() }, shorten(name)));
-  find("details").replaceChildren(make("p", {}, `${showCount(names.length, "value")} to fill in or correct:`), make("p", { class: "links" }, links));
+  const link = (name) =>
+    make("button", { type: "button", class: "link", onclick: fields.get(name).focus }, shorten(name));
+  const title = make("p", {}, `${showCount(names.length, "value")} to fill in or correct:`);
+  find("details").replaceChildren(title, make("p", { class: "links" }, ...names.slice(0, 5).map(link)));
 }
 
 function setStale(headline) {
@@ -181,28 +192,34 @@ const isExchanged = async () => (await askUntilAnswered("model", {}, tell)).cont
 
 /** Another model answers: make the form anew, and keep what was entered. */
 async function followModel() {
-  const texts = [...fields].map(([name, field]) => [name, field.text()]), before = model.tag;
+  const texts = new Map([...fields].map(([name, field]) => [name, field.text()]));
+  const before = model.tag;
   await loadModel();
   fillExample();
-  const gone = texts.filter(([name]) => !fields.has(name)).map(([name]) => name);
   for (const [name, text] of texts) fields.get(name)?.write(text);
-  const kept = new Set(texts.map(([name]) => name)), added = [...fields.keys()].filter((name) => !kept.has(name));
-  const changes = [added.length ? `New, with an example: ${join(added)}. ` : "", gone.length ? `No longer used: ${join(gone)}. ` : ""].join("");
+  const gone = [...texts.keys()].filter((name) => !fields.has(name));
+  const added = [...fields.keys()].filter((name) => !texts.has(name));
+  const told = [`Another model answers now: ${model.tag}, before ${before}. What you entered is kept.`];
+  if (added.length) told.push(`New, with an example: ${join(added)}.`);
+  if (gone.length) told.push(`No longer used: ${join(gone)}.`);
   follow();
-  tell(`Another model answers now: ${model.tag}, before ${before}. ${changes}What you entered is kept.`);
+  tell(told.join(" "));
 }
 
 // The start.
 
 function show(chosen) {
-  for (const [name, button] of [["case", "show-case"], ["file", "show-file"]]) {
+  for (const name of ["case", "file"]) {
     find(name).hidden = name !== chosen;
-    find(button).setAttribute("aria-pressed", String(name === chosen));
+    find(`show-${name}`).setAttribute("aria-pressed", String(name === chosen));
   }
 }
 
 find("form").addEventListener("input", (event) => {
-  if (event.target.id !== "search") return follow();
+  if (event.target.id !== "search") {
+    if (!find("origin").textContent.endsWith(CHANGED)) find("origin").append(CHANGED);
+    return follow();
+  }
   const found = searchFields(fields, find("groups"), event.target.value);
   find("found").textContent = event.target.value ? `${found} of ${showCount(fields.size, "column")}` : "";
 });

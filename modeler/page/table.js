@@ -6,11 +6,15 @@ const MOST_ROWS = 200; // shown at a time
 
 /** A table of `length` rows; each of `columns` has a `name`, and `get(row)` gives a text or number. */
 export function drawTable(length, columns) {
-  const order = [...Array(length).keys()], heads = columns.map(drawHead);
+  const order = [...Array(length).keys()];
+  const heads = columns.map(drawHead);
   const body = make("tbody");
-  const caption = make("caption", { class: "quiet" }, length > MOST_ROWS ? `The first ${MOST_ROWS} of ${showCount(length, "row")} in this order; the download has all.` : showCount(length, "row"));
-  const table = make("table", {}, caption, make("thead", {}, make("tr", {}, heads)), body);
-  const fill = () => body.replaceChildren(...order.slice(0, MOST_ROWS).map((row) => make("tr", {}, columns.map((column) => drawCell(column.get(row))))));
+  const rows = showCount(length, "row");
+  const told = length > MOST_ROWS ? `The first ${MOST_ROWS} of ${rows} in this order; the download has all.` : rows;
+  const caption = make("caption", { class: "quiet" }, told);
+  const table = make("table", {}, caption, make("thead", {}, make("tr", {}, ...heads)), body);
+  const drawRow = (row) => make("tr", {}, ...columns.map((column) => drawCell(column.get(row))));
+  const fill = () => body.replaceChildren(...order.slice(0, MOST_ROWS).map(drawRow));
   heads.forEach((head, place) => {
     head.firstChild.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
@@ -26,12 +30,14 @@ export function drawTable(length, columns) {
 
 const drawHead = ({ name }) => make("th", { scope: "col" }, make("button", { type: "button", title: name }, name));
 
-const drawCell = (value) => (typeof value === "number" ? make("td", { class: "number" }, showNumber(value)) : make("td", {}, value));
+const drawCell = (value) =>
+  typeof value === "number" ? make("td", { class: "number" }, showNumber(value)) : make("td", {}, value);
 
 /** Sort rows by a column: numbers by size, also those written as texts; what is empty comes last. */
 function sort(order, get, down) {
   const read = (row) => {
-    const value = get(row), number = typeof value === "string" ? Number(value.replace(",", ".")) : value;
+    const value = get(row);
+    const number = typeof value === "string" ? Number(value.replace(",", ".")) : value;
     return value === "" ? null : Number.isNaN(number) ? value : number;
   };
   const keys = new Map(order.map((row) => [row, read(row)]));
