@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, Project, Serving, make_project, needs_linux
+from test_rooms import SERVED
 
 from modeler.ship.run import find_free_port
 
@@ -45,7 +46,8 @@ def sources_of(project, bento) -> dict[str, bytes]:
 
 
 def test_bento_holds_the_service_and_its_package_alone(built):
-    served = [*(ROOT / "modeler").glob("*.py"), *(ROOT / "modeler").glob("model/*"), *(ROOT / "modeler").glob("service/*")]
+    package = ROOT / "modeler"
+    served = [*package.glob("*.py"), *(path for room in SERVED for path in package.glob(f"{room}/*"))]
     modules = {path.relative_to(ROOT).as_posix() for path in served if path.is_file()}
     assert set(sources_of(*built)) == SOURCES | modules
 

@@ -24,7 +24,7 @@ PAGES = {name: read_page(name) for name in NAMES}
 COMMANDS = sorted({command for page in PAGES.values() for command in re.findall(r"python (pipeline\.py[^`\n]*)", page)})
 OPTION = r"(?<![\w-])--?[a-z][a-z-]*"
 ROUTE = r"`(?:POST )?(/[a-z/.]*)`"
-MODULES = {".py", ".mplstyle", ".html", ".sh"}
+MODULES = {".py", ".mplstyle", ".html", ".sh", ".css", ".js", ".svg"}
 COMMAND_NAMES = {"history", "rollback", "verify", "reproduce", "sweep", "score"}
 
 
@@ -123,7 +123,7 @@ def test_settings_are_those_of_the_service():
 
 
 def test_routes_are_those_of_the_service():
-    described = {*describe_api(CONTRACT, {"model": "a:b"}, 1, 1)["paths"], "/", "/docs.json"}
+    described = {*describe_api(CONTRACT, {"model": "a:b"}, 1, 1)["paths"], "/", "/docs", "/docs.json"}
     table = find_section(PAGES["docs/serve.md"], "Routes")
     assert {route for row in list_rows(table) for route in re.findall(ROUTE, row[0])} == described
     for name, page in PAGES.items():

@@ -12,19 +12,20 @@ PACKAGE = ROOT / "modeler"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "model": set(),
-    "service": {"model"},
+    "page": set(),
+    "service": {"model", "page"},
     "data": {"model"},
     "train": {"model", "data"},
     "runs": {"model", "data"},
     "gate": {"model", "data", "train"},
     "store": {"model"},
-    "ship": {"model", "service"},
+    "ship": {"model", "page", "service"},
     "cluster": set(),
-    "score": {"model", "service", "data", "cluster"},
+    "score": {"model", "page", "service", "data", "cluster"},
     "sweep": {"model", "data", "runs", "cluster"},
-    "commands": {"model", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep"},
+    "commands": {"model", "page", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep"},
 }
-SERVED = ["model", "service"]
+SERVED = ["model", "page", "service"]
 UNSERVED = ["pandas", "sklearn", "onnx", "skl2onnx", "skops", "pyarrow", "jupyter_client", "nbformat", "papermill", "scipy"]
 
 

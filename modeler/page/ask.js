@@ -3,7 +3,7 @@
 /** Nobody answered, or something on the way did that is not the service; it is worth trying again. */
 export class Unreachable extends Error {}
 
-const WAITS = [1, 2, 4]; // seconds between tries; the last one goes on
+const WAITS = [0.5, 1, 2, 4]; // seconds between tries; the last one goes on
 const PATIENCE = 30_000; // milliseconds for one answer
 
 /** Status and content of an answer; `body` is posted. */

@@ -90,7 +90,7 @@ const CONTROLS = {
       broken: () => input.validity.badInput,
       read() {
         if (input.validity.badInput) return { problem: "This date is not complete, or does not exist." };
-        return { value: input.value + (feature.time ? "Z" : "") };
+        return { value: input.value + (feature.time ? (input.value.length === 16 ? ":00Z" : "Z") : "") };
       },
     };
   },

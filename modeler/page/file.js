@@ -140,7 +140,8 @@ async function answerTable(table, page, signal) {
       content.predictions.forEach((answer, place) => (table.answers[places[place]] = answer));
     } else if (places.length) {
       const faulty = (content.detail ?? []).filter((fault) => fault.row !== null && places[fault.row] !== undefined);
-      if (!faulty.length) await refuseExchanged(page, content);
+      if (await page.isExchanged()) await refuseExchanged(page);
+      if (!faulty.length) refuse(`The service says: ${content.detail?.[0]?.message ?? content.error}.`);
       for (const { row, field, message, value } of faulty) noteFault(table, places[row], field, message, value);
       continue; // the same rows without the faulty ones
     }
@@ -149,9 +150,7 @@ async function answerTable(table, page, signal) {
   }
 }
 
-async function refuseExchanged(page, content) {
-  if (content && !(await page.isExchanged()))
-    refuse(`The service says: ${content.detail?.[0]?.message ?? content.error}.`);
+async function refuseExchanged(page) {
   await page.followModel();
   refuse("Another model answers now. Choose the file again, so that one model answers all of it.");
 }

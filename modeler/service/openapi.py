@@ -33,7 +33,9 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
         "paths": {
             "/predict": {"post": _describe_predict(contract, answer, limits)},
             "/model": _get("The model", "The model that answers", model),
-            "/examples": _get("The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))),
+            "/examples": _get(
+                "The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))
+            ),
             **{
                 f"/notebooks/{name}": _get("The model", f"The executed notebook: {topic}", page)
                 for name, topic in PAGES.items()
