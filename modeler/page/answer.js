@@ -9,12 +9,15 @@ const MOST_REASONS = 8; // columns of an explanation before the rest is folded
 export function nameAnswer(answer) {
   if ("low" in answer) return [showNumber(answer.value), `${showNumber(answer.low)} to ${showNumber(answer.high)}`];
   if ("value" in answer) return [showNumber(answer.value), ""];
-  const key = nameClass(answer.label);
+  const key = nameClass(answer.label, answer);
   return [key, showShare(answer.probabilities[key])];
 }
 
-/** A class as the keys of `probabilities` name it. */
-const nameClass = (label) => (typeof label === "string" ? label : JSON.stringify(label));
+/** A class as the keys of `probabilities` name it, where the number 1 may be 1.0. */
+function nameClass(label, { probabilities }) {
+  const keys = Object.keys(probabilities);
+  return keys.find((key) => key === String(label)) ?? keys.find((key) => Number(key) === label);
+}
 
 export function drawAnswer(root, answer, target) {
   root.replaceChildren(...("value" in answer ? drawValue(answer, target) : drawClasses(answer, target)));
@@ -28,9 +31,9 @@ function drawValue(answer, target) {
 }
 
 function drawClasses(answer, target) {
-  const chosen = nameClass(answer.label);
+  const chosen = nameClass(answer.label, answer);
   const shares = Object.entries(answer.probabilities);
-  const positive = "positive" in target ? nameClass(target.positive) : null;
+  const positive = "positive" in target ? nameClass(target.positive, answer) : null;
   if (shares.length > MOST_BARS) shares.sort((a, b) => b[1] - a[1]);
   const bars = shares.map(([name, share]) =>
     drawBar(name, share, name === chosen, name === positive ? target.threshold : null),
@@ -75,7 +78,7 @@ export function drawReasons(root, answer, target, show) {
   const whole = answer.base + add(reasons);
   const sign = (by) =>
     `${by < 0 ? "−" : "+"}${isShare ? `${(100 * Math.abs(by)).toFixed(1)} points` : showNumber(Math.abs(by))}`;
-  const subject = isShare ? `the probability of ${nameClass(answer.explained)}` : target.name;
+  const subject = isShare ? `the probability of ${nameClass(answer.explained, answer)}` : target.name;
   const items = reasons.map(([name, by]) => drawReason(name, by, by / largest, sign(by), show(name)));
   const end = write(isShare ? Math.min(Math.max(whole, 0), 1) : whole);
   const nameRest = () => `${sign(add(reasons.slice(MOST_REASONS)))} together`;

@@ -5,11 +5,10 @@ import { findDecimal, listUsed, readNumber } from "./values.js";
 
 const MOST_SHOWN = 12; // fields before the rest is folded
 const GROUP = 24; // fields in a folded group
-const MOST_CHOICES = 40; // categories of a list to choose from; above, they are suggested while one types
 const OTHER = "other"; // the choice of a text that is not listed; each listed one has "=" before it
 
 /**
- * A field: its `element`; `write(text)` and `text()` for what it shows; `fill(value)` with a value of the data; `read()`,
+ * A field: its `element`; `write(text)`, `text()` and for people `show()` what it holds; `fill(value)` with a value of the data; `read()`,
  * which gives `{value}` or `{problem}`; `mark(problems, warnings)`, which shows sentences below it.
  */
 export function createField(feature, id) {
@@ -22,6 +21,7 @@ export function createField(feature, id) {
     feature,
     element: make("div", { class: "field" }, label, ...control.elements, hint, note),
     text: control.text,
+    show: () => (feature.type === "boolean" ? control.input.selectedOptions[0].text : showMoment(control.text())),
     write: control.write,
     fill: (value) => control.write(value === null || value === undefined ? "" : String(value)),
     read: () => (control.text() === "" && !control.broken?.() ? readEmpty(feature) : control.read()),
@@ -57,7 +57,7 @@ function describe(feature) {
   return `${showCount(feature.categories.length, "choice")} in training, or any other text${unknown}`;
 }
 
-const showMoment = (text) => text.replace("T", " ").replace(/(:00)?Z$/, "");
+const showMoment = (text) => text.replace(/(?<=^....-..-..)T(..:..)(:00)?Z?$/, " $1");
 
 const CONTROLS = {
   number(feature, id) {
@@ -106,7 +106,7 @@ const CONTROLS = {
       read: () => ({ value: select.value === "true" }),
     };
   },
-  category: (feature, id) => (feature.categories.length > MOST_CHOICES ? suggest : choose)(feature, id),
+  category: choose,
 };
 
 const makeOption = (value, text) => make("option", { value }, text);
@@ -131,15 +131,6 @@ function choose(feature, id) {
     showOther();
   };
   return { input: select, elements: [select, other], text, write, read: () => ({ value: text() }) };
-}
-
-/** A field for a text, which suggests the known ones. */
-function suggest(feature, id) {
-  const options = feature.categories.map((category) => makeOption(category, ""));
-  const list = make("datalist", { id: `${id}-list` }, ...options);
-  const input = make("input", { id, type: "text", list: list.id });
-  const write = (text) => (input.value = text);
-  return { input, elements: [input, list], text: () => input.value, write, read: () => ({ value: input.value }) };
 }
 
 /** Fill `root` with a field for each column that the model uses; the fields by the column's name. */

@@ -28,7 +28,7 @@ async function loadModel() {
   find("about").textContent = [...about, ...listScores(model.metrics)].join(" · ");
   document.title = find("title").textContent = `Predict ${contract.target.name}`;
   fields = createFields(contract, find("groups"));
-  find("search-row").hidden = fields.size <= 12;
+  find("search-row").hidden = fields.size <= 15;
   find("search").value = "";
 }
 
@@ -152,7 +152,7 @@ async function explainRow(body, signal) {
   explains = answer?.status !== 404;
   const [prediction] = answer?.content?.predictions ?? [];
   if (!prediction?.contributions) return void (find("why").hidden = true);
-  const entered = (name) => fields.get(name)?.text() || "unknown";
+  const entered = (name) => fields.get(name)?.show() || "unknown";
   drawReasons(find("why"), prediction, model.contract.target, entered);
 }
 
