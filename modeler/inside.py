@@ -197,17 +197,22 @@ def round_thresholds(model) -> None:
     another row, as 38.9 between 38.8 and 39.0. Rounded down, every float32 goes the same way as before. The trees of
     other models are rounded so by skl2onnx; those of this one have no public name.
     """
-    import numpy as np
-
     for trees in getattr(model, "_predictors", []):
         for tree in trees:
-            exact = tree.nodes["num_threshold"]
-            nearest = exact.astype(np.float32)
-            tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+            tree.nodes["num_threshold"] = round_down(tree.nodes["num_threshold"])
     for name in ("estimators_", "regressor_", "steps", "calibrated_classifiers_", "estimator"):
         parts = getattr(model, name, [])
         for part in parts if isinstance(parts, list) else [parts]:
             round_thresholds(part[1] if isinstance(part, tuple) else part)
+
+
+def round_down(exact):
+    """The greatest float32 at or below each of an array of float64; -inf below all of them."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # 1e300 is beyond every float32, and so is what it is rounded down to
+        nearest = exact.astype(np.float32)
+    return np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
 def flatten_steps(calibrated) -> None:

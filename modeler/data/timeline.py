@@ -8,6 +8,7 @@ import pandas as pd
 from modeler import ModelerError, did_you_mean, list_names
 from modeler.data.columns import feature_type
 from modeler.data.tables import Table
+from modeler.model.dates import write_date
 
 
 def order_rows(frame: pd.DataFrame, split_by: str | None, split_time: str) -> pd.Series:
@@ -64,8 +65,7 @@ def find_later(frame: pd.DataFrame, split_time: str, boundary: str) -> np.ndarra
 def write_boundary(boundary) -> str:
     """A date in ISO 8601, such as 2026-03-01, with a time of day in UTC, such as 2026-03-01T14:30:00Z; or a number."""
     if isinstance(boundary, pd.Timestamp):
-        day, _, clock = boundary.isoformat().partition("T")
-        return day if clock == "00:00:00" else f"{day}T{clock}Z"
+        return write_date(boundary, boundary != boundary.normalize())
     number = boundary.item()
     return str(int(number)) if number == int(number) else repr(number)
 

@@ -6,6 +6,7 @@ import importlib.util
 import numpy as np
 
 from modeler import ModelerError
+from modeler.inside import round_down
 
 NEEDS = {  # the modules of each; pyproject.toml has an extra of the same name
     "lightgbm": ("lightgbm", "onnxmltools"),
@@ -94,11 +95,7 @@ def _convert_lightgbm(scope, operator, container) -> None:
 
     def add_rounded(*given, **attributes):
         if "nodes_values" in attributes:
-            exact = np.array(attributes["nodes_values"])
-            with np.errstate(over="ignore"):  # 1e300 is beyond every number, and so is what it is rounded down to
-                nearest = exact.astype(np.float32)
-            down = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-            attributes["nodes_values"] = down.tolist()
+            attributes["nodes_values"] = round_down(np.array(attributes["nodes_values"])).tolist()
         add(*given, **attributes)
 
     container.add_node = add_rounded
