@@ -422,6 +422,8 @@ def test_help_comes_before_anything_slow_is_imported():
         "import sys, pipeline\n"
         "pipeline.main(['-p', 'estimater=x'])\n"
         "slow = {'papermill', 'bentoml', 'pandas', 'sklearn', 'onnxruntime', 'numpy', 'rich', 'tqdm'} & sys.modules.keys()\n"
+        "pipeline.main(['--data', 'nowhere.csv', '--target', 'y'])\n"
+        "slow |= {'sklearn', 'scipy', 'onnxruntime'} & sys.modules.keys()\n"
         "sys.exit(f'imported: {slow}' if slow else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -15,7 +15,6 @@ from modeler.model.graph import encode_columns, name_numbers
 from modeler.train.boosters import register_converters
 from modeler.train.curve import STEPS, draw_curve
 from modeler.train.interval import append_interval
-from modeler.train.own import OwnColumns
 
 TRUSTED = ("sklearn.", "numpy.")  # modules whose types model.skops may hold: they run no foreign code
 RESTORED = {  # the other types it may hold: ours hold numbers and a graph; of other packages, the part that skops restores
@@ -47,6 +46,8 @@ def convert_pipeline(pipeline, X: pd.DataFrame) -> bytes:
     """
     from skl2onnx import to_onnx
     from sklearn.base import is_classifier
+
+    from modeler.train.own import OwnColumns
 
     interval, pipeline = (pipeline, pipeline.regressor_) if hasattr(pipeline, "radii") else (None, pipeline)
     own = pipeline[0] if isinstance(pipeline[0], OwnColumns) else None

@@ -7,7 +7,6 @@ import pandas as pd
 
 from modeler import ModelerError, did_you_mean, list_names
 from modeler.model.answers import SAME_ANSWER
-from modeler.train.own import OwnColumns
 from modeler.train.traced import NotTraceable, TracedArray
 
 ALONE = 100  # rows at most that are also computed one by one
@@ -17,7 +16,7 @@ INSTEAD = "write it with operators and NumPy's functions of whole arrays, such a
 
 def trace_columns(
     own_columns: Mapping[str, Callable], X: pd.DataFrame, contract: dict
-) -> tuple[list[tuple[str, OwnColumns]], list[str]]:
+) -> tuple[list[tuple[str, object]], list[str]]:
     """Trace functions of columns into the first step of a Pipeline, in a list that is empty where there are none.
 
     A function takes `c`, whose items are the numeric columns of `X`, arrays of shape (rows,), and returns such an array or
@@ -31,6 +30,8 @@ def trace_columns(
     if not own_columns:
         return [], ["no columns of your own"]
     import ndonnx as ndx
+
+    from modeler.train.own import OwnColumns
 
     _check_names(own_columns, X, contract)
     numbers = X.select_dtypes("float32")
@@ -132,7 +133,7 @@ def _fit_float32(values: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(fitting), np.float32(np.nan), fitting)
 
 
-def _check_calls(step: OwnColumns, numbers: pd.DataFrame, given: Mapping[str, np.ndarray]) -> None:
+def _check_calls(step, numbers: pd.DataFrame, given: Mapping[str, np.ndarray]) -> None:
     """Refuse a function whose graph gives other values than its call."""
     traced = step.compute(numbers.to_numpy())
     expected = np.stack([_fit_float32(values) for values in given.values()], axis=1)
@@ -143,7 +144,7 @@ def _check_calls(step: OwnColumns, numbers: pd.DataFrame, given: Mapping[str, np
         )
 
 
-def _check_alone(step: OwnColumns, numbers: pd.DataFrame) -> None:
+def _check_alone(step, numbers: pd.DataFrame) -> None:
     """Refuse a function that gives a row another value alone than among others."""
     places = np.unique(np.linspace(0, len(numbers) - 1, ALONE).astype(int))
     rows, index = numbers.iloc[places].to_numpy(), numbers.index[places]
