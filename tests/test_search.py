@@ -6,9 +6,9 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from cells import make_mixed, run_cells
 from clusters import start_scheduler, start_worker
 from joblib.externals.loky import get_reusable_executor
-from test_tables import make_mixed, run_cells
 
 from modeler import ModelerError
 from modeler.cluster import join_cluster
