@@ -1,6 +1,7 @@
 """Bodies of prediction requests: the four forms pandas writes, validated with a model made from the contract."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Annotated, Any, NotRequired
@@ -50,17 +51,17 @@ class BodyReader:
         row = create_row_model(contract)
         self._row, self._rows = TypeAdapter(row), TypeAdapter(list[row])
 
-    def read(self, body: bytes) -> list[dict]:
+    def read(self, body: bytes, max_rows: int = sys.maxsize) -> list[dict]:
         """Parse and validate a body into one mapping a row, from column name to value, in the order of the request.
 
-        A RequestError lists every fault of the body, or the first 100 and the count of all.
+        `max_rows` is a limit of this request's own. A RequestError lists every fault of the body, or the first 100 and the count of all.
         """
         try:
             content = from_json(body, cache_strings="keys")
         except ValueError as error:
             told = f"cannot be read as JSON in UTF-8: {error}" if body.strip() else "is empty; send rows as JSON"
             raise RequestError(400, f"the body {told}") from None
-        rows = find_rows(content, self._ignored, self.max_rows)
+        rows = find_rows(content, self._ignored, min(max_rows, self.max_rows))
         if not rows:
             raise RequestError(400, "there are no rows; send at least one")
         validated, faults, count = [], [], 0

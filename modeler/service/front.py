@@ -67,9 +67,11 @@ class Front:
         self._app, self._get_service, self._metrics = app, get_service, metrics
         self._max_body, self._grace, self._openapi = max_body, grace, None
         self._threads = ThreadPoolExecutor(1, "large-bodies")
+        self._explaining = ThreadPoolExecutor(1, "explanations")  # of its own: a large explanation takes seconds
         self._loading, self._started = asyncio.Lock(), asyncio.Event()
         self._routes = {
             "/predict": (("POST",), self._predict),
+            "/explain": (("POST",), self._explain),
             **dict.fromkeys(list_routes(), (READ, self._show_page)),
             "/examples": (READ, self._show_examples),
             "/docs.json": (READ, self._show_openapi),
@@ -162,19 +164,27 @@ class Front:
         return await answer(scope, headers, receive)
 
     async def _predict(self, scope, headers, receive) -> Reply:
-        body = await self._read_body(receive, find_refusal(headers, self._max_body), b"expect" in headers)
-        predictor = self._get_predictor()
+        body, predictor = await self._read_body(receive, headers), self._get_predictor()
         ask = partial(self._log.answer, predictor, scope["request_id"]) if self._log else predictor.answer
         if len(body) < LARGE_BODY:
             answer = ask(body)
         else:
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, ask, body)
+        return self._reply_answer(predictor, answer)
+
+    async def _explain(self, scope, headers, receive) -> Reply:
+        body, predictor = await self._read_body(receive, headers), self._get_predictor()
+        answer = await asyncio.get_running_loop().run_in_executor(self._explaining, predictor.explain, body)
+        return self._reply_answer(predictor, answer)
+
+    def _reply_answer(self, predictor, answer) -> Reply:
         self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
         return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
 
-    async def _read_body(self, receive, refusal: RequestError | None, waits: bool) -> bytes:
+    async def _read_body(self, receive, headers: dict[bytes, bytes]) -> bytes:
         """Read a body. Of a refused request, read on for a while and keep nothing, unless the client waits."""
-        if refusal and waits:
+        refusal = find_refusal(headers, self._max_body)
+        if refusal and b"expect" in headers:
             raise refusal
         parts, size, more = [], 0, True
         try:

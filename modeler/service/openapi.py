@@ -7,6 +7,13 @@ from modeler.model.contract import class_key, used_features
 from modeler.service.body import MOST_FAULTS, BodyReader, RequestError, create_row_model, write_forms
 
 PAGES = {"eda": "exploratory data analysis", "train": "training"}
+MOST_EXPLAINED = 100  # rows of a request to /explain
+EXACTNESS = (
+    "The contributions are Shapley values against the model's golden rows. They add up to the answer less `base`, within 1e-6. "
+    "Each is estimated from a sample of the orders in which columns can change, the same one whenever the row is the same. "
+    "It is exact where columns act alone or in pairs; else its standard error is seldom above 0.02 of a probability, or of "
+    "the range of the values."
+)
 CANNOT_ANSWER = "The model cannot answer; the reason is given"
 TEXT = {"type": "string"}
 
@@ -32,6 +39,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
         "servers": [{"url": "."}],
         "paths": {
             "/predict": {"post": _describe_predict(contract, answer, limits)},
+            "/explain": {"post": _describe_explain(contract, max_rows, max_body)},
             "/model": _get("The model", "The model that answers", model),
             "/examples": _get(
                 "The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))
@@ -44,7 +52,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
             "/readyz": _get("Operation", "Whether the golden rows were answered right", text),
             "/metrics": _get("Operation", "Metrics for Prometheus", text, may_fail=False),
         },
-        "components": {"schemas": _describe_rows(contract, max_rows) | _describe_answers(target, tag)},
+        "components": {"schemas": _describe_rows(contract, max_rows) | _describe_answers(contract, tag)},
     }
 
 
@@ -54,19 +62,36 @@ def make_example(contract: dict) -> dict:
 
 
 def _describe_predict(contract: dict, answer: dict, limits: str) -> dict:
+    about = (
+        f"{limits} Answers come in the order of the rows. Columns the model does not use may be left out. "
+        "Columns of lists must be of one length, indexed columns have the same indices."
+    )
+    return _describe_post(contract, "predict", f"Predict {contract['target']['name']}", about, "Answers", answer)
+
+
+def _describe_explain(contract: dict, max_rows: int, max_body: int) -> dict:
+    about = (
+        f"Takes what `/predict` takes, up to {min(max_rows, MOST_EXPLAINED)} rows and {max_body} bytes, and answers it with "
+        f"three more fields a row. {EXACTNESS}"
+    )
+    return _describe_post(contract, "explain", f"Explain {contract['target']['name']}", about, "Explanations")
+
+
+def _describe_post(
+    contract: dict, name: str, summary: str, about: str, schema: str, answer: dict | None = None
+) -> dict:
     forms = ("Records", "Row", "Columns", "IndexedColumns")
-    examples = {name: {"summary": name, "value": body} for name, body in write_forms([make_example(contract)]).items()}
+    examples = {form: {"summary": form, "value": body} for form, body in write_forms([make_example(contract)]).items()}
     content = {"schema": {"anyOf": [_refer(form) for form in forms]}, "examples": examples}
     error = _refer("Error")
     return {
-        "operationId": "predict",
+        "operationId": name,
         "tags": ["Prediction"],
-        "summary": f"Predict {contract['target']['name']}",
-        "description": f"{limits} Answers come in the order of the rows. Columns the model does not use may be left out. "
-        "Columns of lists must be of one length, indexed columns have the same indices.",
+        "summary": summary,
+        "description": about,
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": {
-            "200": _respond("The answers", _refer("Answers"), answer),
+            "200": _respond("The answers", _refer(schema), answer),
             "400": _respond("The body cannot be used; each fault is listed", error, _make_fault(contract)),
             "408": _respond("The body did not arrive in time", error),
             "413": _respond("Too many rows or bytes", error),
@@ -101,7 +126,8 @@ def _describe_rows(contract: dict, max_rows: int) -> dict:
     }
 
 
-def _describe_answers(target: dict, tag: str) -> dict:
+def _describe_answers(contract: dict, tag: str) -> dict:
+    target = contract["target"]
     if target["classes"]:
         about = "the most probable class"
         if "positive" in target:
@@ -118,13 +144,13 @@ def _describe_answers(target: dict, tag: str) -> dict:
             "high": {"type": "number", "description": f"{share} between low and it"},
         }
     warnings = {"type": "array", "items": TEXT, "description": "values unlike those of the training"}
+    model = TEXT | {"description": "the tag of the model that answered", "examples": [tag]}
     records = ("contract", "metrics", "provenance", "verdict")
     return {
-        "Answers": _require(
-            model=TEXT | {"description": "the tag of the model that answered", "examples": [tag]},
-            predictions=_list(_refer("Answer")),
-        ),
+        "Answers": _require(model=model, predictions=_list(_refer("Answer"))),
         "Answer": _require(**answer, warnings=warnings),
+        "Explanations": _require(model=model, predictions=_list(_refer("Explanation"), maxItems=MOST_EXPLAINED)),
+        "Explanation": _require(**answer, warnings=warnings, **_describe_explanation(contract)),
         "Error": _require(error=TEXT, detail=_list(_refer("Fault"), maxItems=MOST_FAULTS)),
         "Fault": _require(
             row={"type": ["integer", "null"], "minimum": 0, "description": "counted from 0"},
@@ -140,6 +166,18 @@ def _describe_answers(target: dict, tag: str) -> dict:
             warnings={"type": "array"},
             reference={"type": ["object", "null"], "description": "counts of its training rows"},
         ),
+    }
+
+
+def _describe_explanation(contract: dict) -> dict:
+    target, number = contract["target"], {"type": "number"}
+    explained = map(class_key, [target["positive"]] if "positive" in target else target["classes"] or [target["name"]])
+    base = "the mean answer to the golden rows: the probability of the explained class, or the value"
+    return {
+        "explained": {"enum": list(explained), "description": "the class, or the target, that is explained"},
+        "base": number | {"description": base},
+        "contributions": _require(**dict.fromkeys(make_example(contract), number))
+        | {"description": "what each column adds to base"},
     }
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,12 @@ from modeler.model.golden import replay_golden
 from modeler.model.graph import MISSING, Graph
 from modeler.model.stored import CONTRACT, GRAPH, StoredModel, load_model
 from modeler.service.body import MOST_FAULTS, BodyReader, RequestError, describe_fault, shorten
-from modeler.service.openapi import make_example
+from modeler.service.explain import Explainer
+from modeler.service.openapi import MOST_EXPLAINED, make_example
 
 OUTSIDE_RANGE, UNSEEN_CATEGORY = "outside_range", "unseen_category"
 NO_ANSWER = "the model has no finite answer to this row; its values are too far from those of the training"
+NO_EXPLANATION = "the model has no finite answer where some of this row's values are mixed with those of a golden row"
 
 
 class Answer(NamedTuple):
@@ -70,7 +73,17 @@ class Predictor:
     def answer(self, body: bytes) -> Answer:
         """Answer a request; a body that cannot be used, or a row without a finite answer, is a RequestError."""
         rows = self.reader.read(body)
+        return self._write(rows, *self._predict(rows))
+
+    def explain(self, body: bytes) -> Answer:
+        """Answer a request of at most `MOST_EXPLAINED` rows as `answer` does, and say what each column contributes."""
+        rows = self.reader.read(body, MOST_EXPLAINED)
         answers, kinds = self._predict(rows)
+        if lost := self._explainer.explain(self.graph.encode(rows), answers):
+            raise _refuse_rows(lost, len(rows), "explanation", NO_EXPLANATION)
+        return self._write(rows, answers, kinds)
+
+    def _write(self, rows: list[dict], answers: list[dict], kinds: list[str]) -> Answer:
         labels = [class_key(answer["label"]) for answer in answers if "label" in answer]
         told = to_json({"model": self.tag, "predictions": answers})
         return Answer(told, len(answers), labels, kinds, rows, answers)
@@ -81,6 +94,10 @@ class Predictor:
         differences = replay_golden(golden, self.contract, lambda rows: self._predict(reader.read(to_json(rows)))[0])
         if differences:
             raise ModelerError(f"{self.tag} differs from its golden rows: {differences[0]}")
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self.graph, self._model.read("golden.json")["rows"])
 
     @property
     def example(self) -> dict:
@@ -121,8 +138,7 @@ class Predictor:
         try:
             answers, kinds = decode_answers(self.graph.run(inputs), self.contract), []
         except NotFiniteError as error:
-            faults = [describe_fault(NO_ANSWER, row) for row in error.rows[:MOST_FAULTS]]
-            raise RequestError(400, f"{len(error.rows)} of {len(rows)} rows have no finite answer", faults) from None
+            raise _refuse_rows(error.rows, len(rows), "answer", NO_ANSWER) from None
         for answer in answers:
             answer["warnings"] = []
         for row, kind, warning in self._list_warnings(rows, inputs):
@@ -143,6 +159,11 @@ class Predictor:
             for row, category in enumerate(inputs["categories"][:, column]):
                 if category not in known:
                     yield row, UNSEEN_CATEGORY, f"{name} {shorten(category)!r} was not seen in training"
+
+
+def _refuse_rows(lost: Sequence[int], rows: int, what: str, message: str) -> RequestError:
+    faults = [describe_fault(message, row) for row in lost[:MOST_FAULTS]]
+    return RequestError(400, f"{len(lost)} of {rows} rows have no finite {what}", faults)
 
 
 def _list_ranges(feature: dict) -> list[tuple[dict, float, float]]:
