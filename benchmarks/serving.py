@@ -50,7 +50,9 @@ def main(rounds: int, seconds: float) -> None:
                 print(f"round {number + 1}: {name:34} {results[name][-1]['rps 16']:8.0f} req/s", flush=True)
         show(results)
         with Server(OURS, environment, rows[:1]) as server:
-            print(f"\nthis service under 2 minutes of load from 16 clients, MiB every 20 s: {soak(server, rows[:1])}")
+            explained = run_clients(server, rows[:1], 1, seconds, "/explain")
+            print("\nPOST /explain, one row, one client: {p50:.2f} ms p50, {p99:.2f} ms p99".format(**explained))
+            print(f"this service under 2 minutes of load from 16 clients, MiB every 20 s: {soak(server, rows[:1])}")
 
 
 def prepare(folder: Path) -> tuple[dict[str, str], list[dict]]:
@@ -135,12 +137,10 @@ class Server:
 class Client:
     """One connection that sends the same rows again and again, opened anew where the server closes it."""
 
-    def __init__(self, port: int, rows: list[dict]):
+    def __init__(self, port: int, rows: list[dict], path: str = "/predict"):
         body = json.dumps(rows).encode()
-        head = (
-            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-        )
-        self._request = head.format(len(body)).encode() + body
+        head = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+        self._request = head.format(path, len(body)).encode() + body
         self._port, self._socket = port, None
 
     def ask(self) -> bytes:
@@ -166,10 +166,10 @@ class Client:
         return body
 
 
-def load(port: int, rows: list[dict], seconds: float, answers) -> None:
+def load(port: int, rows: list[dict], seconds: float, answers, path: str = "/predict") -> None:
     """Ask for some seconds, and put the latencies."""
     os.sched_setaffinity(0, CLIENT_CORES)
-    client, latencies = Client(port, rows), []
+    client, latencies = Client(port, rows, path), []
     for _ in range(20):
         client.ask()
     end = time.perf_counter() + seconds
@@ -179,12 +179,14 @@ def load(port: int, rows: list[dict], seconds: float, answers) -> None:
     answers.put(latencies)
 
 
-def run_clients(server: Server, rows: list[dict], count: int, seconds: float) -> dict[str, float]:
+def run_clients(
+    server: Server, rows: list[dict], count: int, seconds: float, path: str = "/predict"
+) -> dict[str, float]:
     """Separate client processes, opened 20 ms apart: opened at once, one worker accepts them all."""
     answers, before, started = multiprocessing.Queue(), server.cpu_seconds, time.perf_counter()
     clients = []
     for _ in range(count):
-        clients.append(multiprocessing.Process(target=load, args=(server.port, rows, seconds, answers)))
+        clients.append(multiprocessing.Process(target=load, args=(server.port, rows, seconds, answers, path)))
         clients[-1].start()
         time.sleep(0.02)
     latencies = sorted(sum((answers.get(timeout=seconds + 60) for _ in clients), []))

@@ -23,7 +23,7 @@ def predictor(tmp_path_factory):
     return Predictor(store_model(tmp_path_factory.mktemp("model"), "two"), 1000)
 
 
-def ask(predictor, messages, max_body=1_000_000, **headers):
+def ask(predictor, messages, max_body=1_000_000, path="/predict", **headers):
     """Post a body that arrives in these messages; what is sent back, and the front's metrics."""
     service = SimpleNamespace(predictor=predictor)
     metrics = Metrics("made", "1")
@@ -40,7 +40,7 @@ def ask(predictor, messages, max_body=1_000_000, **headers):
         sent.append(message)
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": raw}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": raw}
     asyncio.run(app(scope, receive, send))
     content = json.loads(sent[1]["body"]) if sent else None
     return (sent[0]["status"] if sent else None), content, metrics.expose().decode()

@@ -47,16 +47,19 @@ class Explainer:
                 output = classes.index(target.get("positive", answer["label"]))
                 explained = class_key(classes[output])
                 value = answer["probabilities"][explained]
-            row = {name: values[position] for name, values in inputs.items()}
-            contributions = self._estimate(row, output, value)
+            row = {name: values[position : position + 1] for name, values in inputs.items()}
+            contributions = self._estimate(row, output)
+            base = float(self._base[:, output].mean())
+            # the answer's rounding, some 1e-8, goes to the greatest, so that a column without effect has 0
+            contributions[np.abs(contributions).argmax()] += value - base - contributions.sum()
             if not np.isfinite(contributions).all():
                 lost.append(position)
-            answer["explained"], answer["base"] = explained, float(self._base[:, output].mean())
+            answer["explained"], answer["base"] = explained, base
             answer["contributions"] = dict(zip(self.columns, contributions.tolist()))
         return lost
 
-    def _estimate(self, row: dict[str, np.ndarray], output: int, value: float) -> np.ndarray:
-        """The Shapley value of each column, shape (columns,); they add up to `value` less the mean of the golden rows.
+    def _estimate(self, row: dict[str, np.ndarray], output: int) -> np.ndarray:
+        """The Shapley value of each column, shape (columns,); they add up to the row's output less the golden rows' mean.
 
         The ranks of the columns, shape (orders, columns), say when each column changes. After `step` changes of an order
         the columns of a lower rank are the row's own. Before as many changes of its reverse it is the other way round.
@@ -65,7 +68,7 @@ class Explainer:
         draws = np.random.RandomState(_seed(row)).random_sample((self._orders * golden, columns))
         ranks = draws.argsort(axis=1, kind="stable")
         start = np.tile(self._base[:, output], self._orders)[:, None]
-        end = np.full_like(start, value)
+        end = np.full_like(start, self._graph.run(row).reshape(1, -1)[0, output])
         owned = ranks[:, None, :] < np.arange(1, columns)[:, None]  # (orders, steps, columns)
         forward = np.hstack([start, self._ask(row, owned, output), end])
         backward = np.hstack([end, self._ask(row, ~owned, output), start])
@@ -103,5 +106,5 @@ def _seed(row: dict[str, np.ndarray]) -> np.ndarray:
     digest = hashlib.sha256()
     for name in sorted(row):
         values = row[name]
-        digest.update((values + 0.0).tobytes() if name == "numbers" else "\0".join(values).encode())  # -0.0 is 0.0
+        digest.update((values + 0.0).tobytes() if name == "numbers" else "\0".join(values[0]).encode())  # -0.0 is 0.0
     return np.frombuffer(digest.digest(), dtype=np.uint32)
