@@ -32,6 +32,7 @@ from modeler.train.estimator import convert_pipeline, encode_table
 
 MARKUP, PROTOTYPE, LONG = "<script>alert(1)</script>", "__proto__", "w" * 500
 ROWS = 300
+FORMATS = {"values": {"area": "1.234,5 m²", "garden": ["nein", "ja"]}}  # how the data write these columns
 
 
 def make_frame(kind: str) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def make_frame(kind: str) -> pd.DataFrame:
 def store_model(folder, kind: str, change=lambda frame: frame) -> StoredModel:
     """A model as the store holds it."""
     folder.mkdir()
-    table = Table(kind, change(make_frame(kind)), "price")
+    table = Table(kind, change(make_frame(kind)), "price", formats=FORMATS.get(kind, {}))
     contract = derive_contract(table, table.frame, min_association=0, holdout=0.2)
     X = encode_table(table.frame, contract)
     texts = [name for name in X if X[name].dtype.kind not in "fiub"]

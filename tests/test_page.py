@@ -85,11 +85,11 @@ def show(given: dict) -> str:
     return f"{given['label']} {share:.1f} %".replace(".0 %", " %")
 
 
+AMOUNTS = {"1,234.5": 1234.5, "80,25": 80.25, "1,234": 1.234, "-1e2": -100}
+GERMAN = {"1.234,5 m²": 1234.5, "80,25": 80.25, "1.234": 1234, "-1e2": -100}  # as the contract's format has it
 CHANGES = [
     ("rooms", lambda input: input.fill("2"), 2),
-    ("area", lambda input: input.fill("1,234.5"), 1234.5),
-    ("area", lambda input: input.fill("80,25"), 80.25),
-    ("garden", lambda input: input.select_option("yes"), True),
+    ("garden", lambda input: input.select_option("true"), True),
     ("heated", lambda input: input.select_option("unknown"), None),
     ("colour", lambda input: input.select_option("sea green"), "sea green"),
     ("age", lambda input: input.fill(""), None),
@@ -106,8 +106,12 @@ def test_form_opens_with_an_example_and_answers_as_one_types(page, site, kind):
     expect_text(page.locator("#headline"), show(answer(predictor, row)))
     features = sorted(predictor.contract["features"], key=lambda feature: -feature["association"])
     assert page.locator(".field > label").all_inner_texts() == [feature["name"] for feature in features if feature["used"]]
-    assert field(page, "area").input_value() == f"{row['area']:g}" and field(page, "sold").input_value() == row["sold"]
-    for name, change, value in CHANGES:
+    area = f"{row['area']:g}".replace(".", "," if kind == "values" else ".")
+    assert field(page, "area").input_value() == area and field(page, "sold").input_value() == row["sold"]
+    assert field(page, "garden").locator("option").all_inner_texts()[1:] == (["ja", "nein"] if kind == "values" else ["yes", "no"])
+    amounts = (GERMAN if kind == "values" else AMOUNTS).items()
+    changes = [("area", lambda input, text=text: input.fill(text), value) for text, value in amounts] + CHANGES
+    for name, change, value in changes:
         change(field(page, name))
         row |= {name: value}
         expect_text(page.locator("#headline"), show(answer(predictor, row)))
@@ -300,6 +304,8 @@ def make_file(kind, separator=",", decimal=",", **settings) -> tuple[bytes, list
     """A table with an id, its bytes, and the rows as callers post them."""
     frame = make_frame(kind).drop(columns="price")
     rows = raw_records(frame)
+    if kind == "values":
+        frame["garden"] = frame["garden"].map({True: "ja", False: "nein"})
     frame.insert(0, "id", [f"=A{place}" if place % 2 else f'a "{separator}" é' for place in range(len(frame))])
     text = frame.to_csv(index=False, sep=separator, decimal=decimal if separator != "," else ".")
     return text.encode(**settings), rows

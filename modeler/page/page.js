@@ -116,7 +116,6 @@ function mark(problems, warnings) {
 async function answerRow(row, signal) {
   const body = JSON.stringify([row]);
   const { status, content } = await askUntilAnswered("predict", { body, signal }, tell);
-  if (signal.aborted) return;
   if (status !== 200) return showFaults(content);
   if (content.model !== model.tag && content.model !== followed) {
     followed = content.model;
