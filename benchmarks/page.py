@@ -1,7 +1,7 @@
 """How fast the page for people is: python benchmarks/page.py [URL] (default: http://localhost:3000/)
 
-Needs a running service and Chromium. `usable` is from the first byte of the page to the form with its example, each time in a new
-browser context, without a cache. `answered` is from a key in the most important number field to the new answer on the page.
+Needs a running service and Chromium. `usable` is from the first byte of the page to the form with its example, each time
+in a new browser context, without a cache. `answered` is from a key in the first number field to the new answer on the page.
 Medians and 95th percentiles in ms.
 """
 
@@ -12,7 +12,9 @@ import sys
 from playwright.sync_api import sync_playwright
 
 VISITS, KEYS = 20, 200
-USABLE = "performance.getEntriesByName('usable')[0].startTime - performance.getEntriesByType('navigation')[0].responseStart"
+USABLE = (
+    "performance.getEntriesByName('usable')[0].startTime - performance.getEntriesByType('navigation')[0].responseStart"
+)
 ANSWERED = """async (count) => {
   const input = document.querySelector("input[inputmode=decimal]"), times = [], value = Number(input.value);
   for (let key = 1; key <= count; key++) {

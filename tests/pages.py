@@ -1,4 +1,4 @@
-"""Models with categories, booleans, nulls and dates behind one server, each below a path of its own as behind a proxy."""
+"""Models with categories, booleans, nulls and dates behind one server, each below a path as behind a proxy."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ FORMATS = {"values": {"area": "1.234,5 m²", "garden": ["nein", "ja"]}}  # how t
 
 
 def make_frame(kind: str) -> pd.DataFrame:
-    """Numbers, a boolean, categories, a day and a moment, some with gaps; of several classes also with names that hurt."""
+    """Numbers, booleans, categories, a day and a moment, some with gaps; of several classes also names that hurt."""
     rng = np.random.default_rng(0)
     gaps = rng.random(ROWS) < 0.1
     frame = pd.DataFrame({
@@ -53,7 +53,11 @@ def make_frame(kind: str) -> pd.DataFrame:
         frame = frame.assign(**{name: rng.normal(0, 1, ROWS).round(3) for name in (MARKUP, PROTOTYPE, LONG)})
     signal = frame["area"] / 200 + frame["rooms"] / 3 + frame["garden"] + rng.normal(scale=0.3, size=ROWS)
     labels = {"two": ["no", "yes"], "several": ["low", "mid", MARKUP, "top"]}.get(kind)
-    target = signal.round(3) if labels is None else np.array(labels, dtype=object)[pd.qcut(signal, len(labels), labels=False)]
+    target = (
+        signal.round(3)
+        if labels is None
+        else np.array(labels, dtype=object)[pd.qcut(signal, len(labels), labels=False)]
+    )
     return frame.assign(price=target)
 
 
@@ -66,7 +70,9 @@ def store_model(folder, kind: str, change=lambda frame: frame) -> StoredModel:
     texts = [name for name in X if X[name].dtype.kind not in "fiub"]
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     numbers = SimpleImputer(strategy="median")
-    columns = ColumnTransformer([("numbers", numbers, [name for name in X if name not in texts]), ("texts", encoder, texts)])
+    columns = ColumnTransformer(
+        [("numbers", numbers, [name for name in X if name not in texts]), ("texts", encoder, texts)]
+    )
     forest = (RandomForestRegressor if kind == "values" else RandomForestClassifier)(20, random_state=0)
     pipeline = Pipeline([("columns", columns), ("model", forest)]).fit(X, table.frame["price"])
     output = pipeline.predict(X) if kind == "values" else pipeline.predict_proba(X)
@@ -86,7 +92,10 @@ def serve(predictors: dict[str, Predictor], max_rows: int = 10_000):
     folder = f"{bentoml.__path__[0]}/_internal/server/static_content"
     files = Starlette(routes=[Mount("/static_content", StaticFiles(directory=folder))])
     services = {name: SimpleNamespace(predictor=predictor, fault="") for name, predictor in predictors.items()}
-    fronts = {name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10) for name, service in services.items()}
+    fronts = {
+        name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10)
+        for name, service in services.items()
+    }
 
     async def proxy(scope, receive, send):
         _, name, path = scope["path"].split("/", 2)

@@ -1,4 +1,4 @@
-"""The pages in real Chromium, for models of two classes, of several and of values, each below a path as behind a proxy."""
+"""The pages in real Chromium, for models of two classes, of several and of values, each below a path of its own."""
 
 import json
 import re
@@ -41,12 +41,14 @@ def browser():
 
 @pytest.fixture
 def page(browser, site):
-    """A page that fails the test when a script fails, the policy forbids something, or a request leaves its server's path."""
+    """A page. A failing script, something the policy forbids or a request to elsewhere fails the test."""
     context = browser.new_context(locale="en-US", accept_downloads=True)
     context.set_default_timeout(5000)
     page, wrong, asked = context.new_page(), [], []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on(
+        "console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None
+    )
     page.on("request", lambda request: asked.append(request.url))
     page.asked = asked
     yield page
@@ -105,10 +107,14 @@ def test_form_opens_with_an_example_and_answers_as_one_types(page, site, kind):
     row = make_example(predictor.contract)
     expect_text(page.locator("#headline"), show(answer(predictor, row)))
     features = sorted(predictor.contract["features"], key=lambda feature: -feature["association"])
-    assert page.locator(".field > label").all_inner_texts() == [feature["name"] for feature in features if feature["used"]]
+    assert page.locator(".field > label").all_inner_texts() == [
+        feature["name"] for feature in features if feature["used"]
+    ]
     area = f"{row['area']:g}".replace(".", "," if kind == "values" else ".")
     assert field(page, "area").input_value() == area and field(page, "sold").input_value() == row["sold"]
-    assert field(page, "garden").locator("option").all_inner_texts()[1:] == (["ja", "nein"] if kind == "values" else ["yes", "no"])
+    assert field(page, "garden").locator("option").all_inner_texts()[1:] == (
+        ["ja", "nein"] if kind == "values" else ["yes", "no"]
+    )
     amounts = (GERMAN if kind == "values" else AMOUNTS).items()
     changes = [("area", lambda input, text=text: input.fill(text), value) for text, value in amounts] + CHANGES
     for name, change, value in changes:
@@ -146,15 +152,24 @@ def test_warnings_and_errors_stand_at_their_fields(page, site):
     predictor = visit(page, site, "two")
     row = make_example(predictor.contract)
     field(page, "area").fill("1e6")
-    expect_text(page.locator(".unusual .note"), "Unusual: the training data had no value this small or large. Take the answer with care.")
+    expect_text(
+        page.locator(".unusual .note"),
+        "Unusual: the training data had no value this small or large. Take the answer with care.",
+    )
     field(page, "colour").select_option("another text …")
     page.get_by_label("colour, another text").fill("mauve")
     expect_text(page.locator("#headline"), show(answer(predictor, row | {"area": 1e6, "colour": "mauve"})))
-    expect_text(page.locator(".unusual .note").nth(1), "Unusual: the training data never had this text. Take the answer with care.")
+    expect_text(
+        page.locator(".unusual .note").nth(1),
+        "Unusual: the training data never had this text. Take the answer with care.",
+    )
     field(page, "area").fill("big")
     field(page, "rooms").fill("")
     expect_text(page.locator("#headline"), "No answer yet")
-    assert page.locator(".wrong .note").all_inner_texts() == ["This is not a number.", "Needed: the model never saw this one missing."]
+    assert page.locator(".wrong .note").all_inner_texts() == [
+        "This is not a number.",
+        "Needed: the model never saw this one missing.",
+    ]
     assert field(page, "area").get_attribute("aria-invalid") == "true" and field(page, "area").input_value() == "big"
     page.get_by_role("button", name="rooms").click()
     page.keyboard.type("3")
@@ -197,14 +212,18 @@ def test_odd_names_are_text_everywhere_and_sent_as_they_are(page, site):
     field(page, LONG).fill("1e39")
     field(page, MARKUP).fill("1")
     field(page, PROTOTYPE).fill("1")
-    expect_text(page.locator(".wrong .note"), re.compile("^Must be a number between"))  # its field is found by a shortened name
+    expect_text(
+        page.locator(".wrong .note"), re.compile("^Must be a number between")
+    )  # its field is found by a shortened name
 
 
 def test_older_answer_never_replaces_a_newer_one(page, site):
     predictor = visit(page, site, "two")
     row, late = make_example(predictor.contract), []
     expect_text(page.locator("#headline"), show(answer(predictor, row)))
-    page.route("**/predict", lambda route: late.append(route) if '"rooms":1' in route.request.post_data else route.continue_())
+    page.route(
+        "**/predict", lambda route: late.append(route) if '"rooms":1' in route.request.post_data else route.continue_()
+    )
     field(page, "rooms").fill("1")
     field(page, "rooms").fill("8")
     newer = show(answer(predictor, row | {"rooms": 8}))
@@ -231,7 +250,8 @@ def test_service_that_goes_away_is_asked_again_and_nothing_typed_is_lost(page, s
 
 @pytest.fixture
 def exchanged(site, tmp_path):
-    """A model for the service of two classes without `age` and with `floor`; the former one comes back after the test."""
+    """A model of two classes without `age` and with `floor`; the service has its former one back after the test."""
+
     def change(frame):
         return frame.drop(columns="age").assign(floor=np.arange(len(frame)) % 5)
 
@@ -248,7 +268,9 @@ def test_exchange_of_the_model_is_said_and_the_fields_follow(page, site, exchang
     field(page, "rooms").fill("2")  # the body has a column that the new model does not know
     expect_text(page.locator("#notice"), f"Another model answers now: {exchanged.tag}, before {before.tag}. "
                 "What you entered is kept. New, with an example: floor. No longer used: age.")  # fmt: skip
-    row = make_example(exchanged.contract) | {name: value for name, value in make_example(before.contract).items() if name != "age"}
+    row = make_example(exchanged.contract) | {
+        name: value for name, value in make_example(before.contract).items() if name != "age"
+    }
     expect_text(page.locator("#headline"), show(answer(exchanged, row | {"rooms": 2})))
     assert field(page, "floor").count() == 1 and field(page, "age").count() == 0
     assert field(page, "rooms").input_value() == "2"
@@ -260,13 +282,18 @@ def test_three_hundred_columns_are_folded_and_found(page, site):
     features = [number | {"name": f"gene {place}", "association": place / 300} for place in range(300)]
     many = {"tag": "wide:1", "contract": contract | {"features": features}, "metrics": {}}
     page.route("**/model", lambda route: route.fulfill(json=many))
-    page.route("**/predict", lambda route: route.fulfill(json={"model": "wide:1", "predictions": [{"value": 1, "warnings": []}]}))
+    page.route(
+        "**/predict",
+        lambda route: route.fulfill(json={"model": "wide:1", "predictions": [{"value": 1, "warnings": []}]}),
+    )
     visit(page, site, "two")
     expect_shown(field(page, "gene 299"))
     assert page.locator(".field:visible").count() == 12 and page.locator("summary").count() == 12
     page.get_by_label("Find a column").fill("gene 27")
     expect_text(page.locator("#found"), "11 of 300 columns")
-    assert page.locator(".field:visible > label").all_inner_texts() == [f"gene {place}" for place in (279, 278, 277, 276, 275, 274, 273, 272, 271, 270, 27)]
+    assert page.locator(".field:visible > label").all_inner_texts() == [
+        f"gene {place}" for place in (279, 278, 277, 276, 275, 274, 273, 272, 271, 270, 27)
+    ]
 
 
 def test_explanation_is_drawn_largest_first_in_words(page, site):
@@ -284,7 +311,10 @@ def test_explanation_is_drawn_largest_first_in_words(page, site):
     expect_text(page.locator(".reasons li").first, re.compile("^area .*raises [+]30.0 points$"))
     expect_text(page.locator(".reasons li").nth(1), re.compile("^rooms .*lowers −5.0 points$"))
     label = answer(predictor, make_example(predictor.contract))["label"]
-    expect_text(page.locator("#why .quiet").first, f"On average the probability of {label} is 40 %. The values of this case move it to 66 %:")
+    expect_text(
+        page.locator("#why .quiet").first,
+        f"On average the probability of {label} is 40 %. The values of this case move it to 66 %:",
+    )
     page.unroute("**/explain")
     page.route("**/explain", lambda route: route.fulfill(status=404, json={"error": "no"}))
     field(page, "rooms").fill("3")
@@ -326,7 +356,12 @@ def test_file_is_read_and_answered_as_the_service_does(page, site, kind, separat
     expect_text(page.locator("#said-of-file"), "300 rows answered.")
     facts = dict(zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts()))
     count = len(used_features(predictor.contract))
-    assert facts == {"File": "table.csv, 300 rows", "Written with": told, "Columns": f"{count} of the {count} that the model uses", "Not used": "id"}
+    assert facts == {
+        "File": "table.csv, 300 rows",
+        "Written with": told,
+        "Columns": f"{count} of the {count} that the model uses",
+        "Not used": "id",
+    }
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as CSV").click()
     assert download.value.suggested_filename == "table-answers.csv"
@@ -371,11 +406,16 @@ def test_faults_of_a_file_are_told_by_row_and_column(page, site):
 def test_file_of_another_kind_gets_one_sentence(page, site, tmp_path):
     visit(page, site, "two")
     choose(page, b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
-    expect_text(page.locator("#said-of-file"), "This is not a text file. Save the table as CSV, in UTF-8, and choose that file.")
+    expect_text(
+        page.locator("#said-of-file"), "This is not a text file. Save the table as CSV, in UTF-8, and choose that file."
+    )
     with open(tmp_path / "large.csv", "wb") as file:
         file.truncate(200 * 10**6)
     choose(page, tmp_path / "large.csv")
-    expect_text(page.locator("#said-of-file"), "This file has 200 MB; the page reads up to 20 MB. Cut it in parts, or use python pipeline.py score.")
+    expect_text(
+        page.locator("#said-of-file"),
+        "This file has 200 MB; the page reads up to 20 MB. Cut it in parts, or use python pipeline.py score.",
+    )
     choose(page, b"")
     expect_text(page.locator("#said-of-file"), re.compile("^This file has no rows"))
     choose(page, b'area,rooms\n"1,2\n')
@@ -389,7 +429,10 @@ def test_large_file_goes_in_parts_that_shrink_and_may_be_cancelled(page, site, m
     head, _, body = content.partition(b"\n")
     sizes, held = [], []
     expect_shown(page.locator(".bars"))
-    page.on("request", lambda asked: sizes.append(len(json.loads(asked.post_data)["area"])) if "predict" in asked.url else None)
+    page.on(
+        "request",
+        lambda asked: sizes.append(len(json.loads(asked.post_data)["area"])) if "predict" in asked.url else None,
+    )
     choose(page, head + b"\n" + 3 * body)
     expect_text(page.locator("#said-of-file"), "900 rows answered.")
     assert sizes == [500, 250, 125, 125, 125, 125, 125, 125, 125, 25]
@@ -406,7 +449,10 @@ def test_exchange_of_the_model_stops_a_file(page, site, exchanged):
     expect_shown(page.locator(".bars"))
     site[1]["two"].predictor = exchanged
     choose(page, make_file("two", ";")[0])
-    expect_text(page.locator("#said-of-file"), "Another model answers now. Choose the file again, so that one model answers all of it.")
+    expect_text(
+        page.locator("#said-of-file"),
+        "Another model answers now. Choose the file again, so that one model answers all of it.",
+    )
 
 
 def test_dropped_file_is_read(page, site):
@@ -458,9 +504,23 @@ def test_keyboard_reaches_everything_and_focus_is_seen(page, site):
     reached = []
     for _ in range(16):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]"))
+        reached.append(
+            page.evaluate(
+                "[document.activeElement.id || document.activeElement.textContent, getComputedStyle(document.activeElement).outlineStyle]"
+            )
+        )
     names = [name for name, _ in reached]
-    assert names[:9] == ["Ask", "Model card", "The data", "The training", "For programmers", "show-case", "show-file", "another", "value-0"]
+    assert names[:9] == [
+        "Ask",
+        "Model card",
+        "The data",
+        "The training",
+        "For programmers",
+        "show-case",
+        "show-file",
+        "another",
+        "value-0",
+    ]
     assert {style for _, style in reached} == {"solid"}
     page.keyboard.press("Shift+Tab")
     page.locator("#show-file").press("Enter")
@@ -468,7 +528,12 @@ def test_keyboard_reaches_everything_and_focus_is_seen(page, site):
 
 
 def test_pages_are_sent_with_a_strict_policy_and_kept_by_the_browser(site):
-    for path, kind in (("", "text/html"), ("docs", "text/html"), ("page/page.js", "text/javascript"), ("page/page.css", "text/css")):
+    for path, kind in (
+        ("", "text/html"),
+        ("docs", "text/html"),
+        ("page/page.js", "text/javascript"),
+        ("page/page.css", "text/css"),
+    ):
         given = httpx.get(f"{site[0]}/two/{path}")
         assert given.status_code == 200 and given.headers["content-type"] == f"{kind}; charset=utf-8"
         policy = given.headers["content-security-policy"]
@@ -476,7 +541,11 @@ def test_pages_are_sent_with_a_strict_policy_and_kept_by_the_browser(site):
         assert given.headers["x-content-type-options"] == "nosniff"
         again = httpx.get(f"{site[0]}/two/{path}", headers={"if-none-match": given.headers["etag"]})
         assert again.status_code == 304 and again.content == b""
-    assert httpx.get(f"{site[0]}/two/page/files.py").status_code == httpx.get(f"{site[0]}/two/page/../files.py").status_code == 404
+    assert (
+        httpx.get(f"{site[0]}/two/page/files.py").status_code
+        == httpx.get(f"{site[0]}/two/page/../files.py").status_code
+        == 404
+    )
 
 
 def test_files_of_the_pages_are_small_and_hold_no_script_or_style_in_the_markup():
@@ -484,6 +553,8 @@ def test_files_of_the_pages_are_small_and_hold_no_script_or_style_in_the_markup(
     assert sum(path.stat().st_size for path in files) < 60_000
     for path in files:
         text = path.read_text("utf-8")
-        assert not re.search(r"innerHTML|insertAdjacentHTML|eval\(|https?://(?!www.w3.org/2000/svg)|//cdn", text), path.name
+        assert not re.search(r"innerHTML|insertAdjacentHTML|eval\(|https?://(?!www.w3.org/2000/svg)|//cdn", text), (
+            path.name
+        )
         if path.suffix == ".html":
             assert not re.search(r"<style| style=| on[a-z]+=|<script(?![^>]* src=)|(src|href)=\"/", text), path.name
