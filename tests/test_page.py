@@ -321,6 +321,19 @@ def test_explanation_is_drawn_largest_first_in_words(page, site):
     page.locator("#why").wait_for(state="hidden")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_explanation_is_that_of_the_service(page, site, kind):
+    predictor = visit(page, site, kind)
+    given = json.loads(predictor.explain(json.dumps(make_example(predictor.contract)).encode()).body)["predictions"][0]
+    parts = sorted(given["contributions"].items(), key=lambda part: -abs(part[1]))
+    expect_shown(page.locator(".reasons li").first)
+    for (name, by), drawn in zip(parts, page.locator(".reasons li").all(), strict=True):
+        told = drawn.text_content()
+        assert told.startswith(f"{name} ") and ("raises +" if by > 0 else "lowers −" if by < 0 else "unmoved") in told
+    end = given["value"] if kind == "values" else given["probabilities"][given["explained"]]
+    assert given["base"] + sum(given["contributions"].values()) == pytest.approx(end, abs=1e-6)
+
+
 # A file.
 
 
