@@ -1,6 +1,7 @@
 """Notebooks as jobs: every way to fail is named, and nothing that differs a second time gets by."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from conftest import default_signals, needs_linux
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
-from modeler.runs.execute import Execution, execute_notebook, export_html
+from modeler.runs.execute import execute_notebook, export_html
 from modeler.runs.replay import reproduce_notebooks
 
 KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
@@ -173,13 +174,20 @@ def test_hanging_second_execution_is_stopped(execute):
         reproduce_notebooks([execution], execution.path.parent, ignore_report, timeout=2)
 
 
-@pytest.fixture
-def executed_eda(run):
-    """The real EDA notebook of the default run, free to be tampered with."""
-    import hashlib
+@pytest.fixture(scope="module")
+def executed_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "run").mkdir()
+    cells = "_ = open('contract.json', 'w').write('{}')", "repeated = 0\nprint(repeated, 'of 456 rows')", "repeated"
+    notebook = write_notebook(folder / "made.ipynb", *cells)
+    return execute_notebook(notebook, folder / "run", {"number": 2}, ["contract.json"], ignore_report)
 
-    digest = hashlib.sha256((run / "contract.json").read_bytes()).hexdigest()
-    return Execution(run / "eda.ipynb", 1.0, {}, {"contract.json": digest})
+
+@pytest.fixture
+def executed(executed_once, tmp_path):
+    """An executed notebook that wrote a contract, free to be tampered with."""
+    run = shutil.copytree(executed_once.path.parent, tmp_path / "run")
+    return replace(executed_once, path=run / "made.ipynb")
 
 
 def tamper(execution, change):
@@ -209,25 +217,25 @@ def skip_cell(cell):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (change_number, r"cell \[7\] gave another output"),
-        (strip_output, r"cell \[7\] gave another output"),
-        (strip_cell, r"cell \[7\] was never run, so there is nothing to compare"),
-        (skip_cell, r"cell \[7\] was skipped"),
+        (change_number, r"cell \[4\] gave another output"),
+        (strip_output, r"cell \[4\] gave another output"),
+        (strip_cell, r"cell \[4\] was never run, so there is nothing to compare"),
+        (skip_cell, r"cell \[4\] was skipped"),
     ],
 )
-def test_tampered_notebook_is_refused(executed_eda, change, sentence):
-    tamper(executed_eda, change)
-    with pytest.raises(ModelerError, match=f"eda.ipynb is not reproducible: {sentence}"):
-        reproduce(executed_eda)
+def test_tampered_notebook_is_refused(executed, change, sentence):
+    tamper(executed, change)
+    with pytest.raises(ModelerError, match=f"made.ipynb is not reproducible: {sentence}"):
+        reproduce(executed)
 
 
 @pytest.mark.slow
-def test_untampered_notebook_is_proven_and_a_changed_contract_is_not(executed_eda):
-    notebook = nbformat.read(executed_eda.path, 4)
+def test_untampered_notebook_is_proven_and_a_changed_contract_is_not(executed):
+    notebook = nbformat.read(executed.path, 4)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    assert reproduce(executed_eda) == [cells]
+    assert reproduce(executed) == [cells]
     with pytest.raises(ModelerError, match="contract.json differed the second time, though every output was the same"):
-        reproduce(replace(executed_eda, left={"contract.json": "0" * 64}))
+        reproduce(replace(executed, left={"contract.json": "0" * 64}))
 
 
 def test_html_page_loads_nothing_from_outside(run):

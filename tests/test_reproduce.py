@@ -9,7 +9,7 @@ import subprocess
 import nbformat
 import psutil
 import pytest
-from conftest import copy_of
+from conftest import UNDRAWN, copy_of
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
@@ -88,8 +88,13 @@ def test_same_hash_from_another_folder_while_notebook_and_package_moved_on(store
 
 
 @pytest.mark.slow
-def test_model_of_before_is_trained_again_with_the_contract_that_its_notebook_knows(stored, tmp_path):
-    """`holdout` stood in the contract where `split` stands now, and eda.ipynb had no parameter `split_time`."""
+def test_model_of_before_is_trained_again_with_the_contract_that_its_notebook_knows(stored, tmp_path, monkeypatch):
+    """`holdout` stood in the contract where `split` stands now, and eda.ipynb had no parameter `split_time`.
+
+    It is told the estimator that was chosen then, and draws no plots.
+    """
+    for name, value in UNDRAWN.items():
+        monkeypatch.setenv(name, value)
     folder, run = stored[1].path, tmp_path / "run"
 
     def write_holdout(contract):
@@ -109,7 +114,9 @@ def test_model_of_before_is_trained_again_with_the_contract_that_its_notebook_kn
     write_json(folder / "contract.json", contract)
     for name in ("eda.ipynb", "train.ipynb"):
         edit_json(folder / name, read_holdout)
+    chosen = {"estimator": read_json(folder / "metrics.json")["cv"]["chosen"]}
     edit_json(folder / "provenance.json", lambda then: then["parameters"]["eda.ipynb"].pop("split_time"))
+    edit_json(folder / "provenance.json", lambda then: then["parameters"]["train.ipynb"].update(chosen))
     model = StoredModel(f"breast_cancer:{content_version(folder)}", folder)
     run.mkdir()
     train_again(read_recipe(model, tmp_path), run, WRITES, lambda *_: None)

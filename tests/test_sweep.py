@@ -19,7 +19,7 @@ import pytest
 import yaml
 from cells import run_cells
 from clusters import start_scheduler, start_worker, wait_for
-from conftest import ROOT, Project, default_signals
+from conftest import ROOT, UNDRAWN, Project, default_signals
 
 from modeler import ModelerError, UsageError
 from modeler.cluster import connect
@@ -261,6 +261,7 @@ def stamp(project: Project) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_best_of_two_combinations_of_the_notebooks_is_proven(small):
+    small.settings = UNDRAWN
     words = ["sweep", "--data", "small.csv", "--target", "y", "-p", "estimator=logistic_regression,extra_trees", "--json"]
     done = small.retrain(*words, "-p", "n_estimators=5", "--cluster", "local:2")
     assert done.returncode == 0, done.stderr
