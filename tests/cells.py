@@ -1,8 +1,8 @@
 """The notebooks' cells run in this process, without kernels, and the service's HTTP front asked without a socket."""
 
 import asyncio
-import io
 import json
+import sys
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from modeler.runs.execute import Execution, is_code
 from modeler.service.front import Front
 from modeler.service.telemetry import Metrics
 
+HERE = "--- what the cells print"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -71,10 +72,14 @@ def write_table(frame: pd.DataFrame) -> tuple[dict, Table]:
 
 
 def execute_here(run: Path, parameters: dict[str, dict], timeout: int, progress) -> tuple[list[Execution], list[int]]:
-    """In place of `pipeline.execute_twice`: the cells of both notebooks run here once, and nothing is compared."""
+    """In place of `pipeline.execute_twice`: the cells of both notebooks run here once, and nothing is compared.
+
+    What they print goes to standard error, below a line `HERE`.
+    """
     counts = []
+    print(HERE, file=sys.stderr)
     for path in pipeline.NOTEBOOKS:
-        with chdir(run), redirect_stdout(io.StringIO()):
+        with chdir(run), redirect_stdout(sys.stderr):
             run_cells(parameters[path.name], notebook=path, then=_draw)
         (run / path.name).write_bytes(path.read_bytes())
         counts.append(sum(map(is_code, nbformat.read(path, 4).cells)))

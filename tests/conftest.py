@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -46,6 +47,14 @@ def read_page(name: str) -> str:
 def read_examples(name: str, language: str) -> list[str]:
     """The examples of a page that are fenced as code of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", read_page(name), re.M | re.S)
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file, or of all files in a zip archive."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
 
 
 def default_signals() -> None:

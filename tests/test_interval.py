@@ -3,6 +3,9 @@
 import copy
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jsonschema
@@ -11,7 +14,7 @@ import pandas as pd
 import pytest
 import skops.io
 from cells import make_mixed, run_cells, write_table
-from conftest import ROOT, Serving
+from conftest import ROOT, Serving, read_only, read_whole
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from pydantic import TypeAdapter
@@ -23,6 +26,7 @@ from sklearn.pipeline import Pipeline
 from test_graph import REGRESSORS, fit, make_table
 from test_tables import write_cars
 
+import modeler
 from modeler import ModelerError, UsageError
 from modeler.commands.progress import Progress
 from modeler.commands.retrain import check_request
@@ -46,6 +50,7 @@ from modeler.train.estimator import load_estimator
 from modeler.train.interval import append_interval, least_coverage, measure_radii, score_intervals
 from modeler.train.regressor import IntervalRegressor
 
+PACKAGE = Path(modeler.__file__).parent
 VALUE = {"name": "y", "classes": None}
 NOTEBOOKS = [ROOT / "notebooks" / name for name in ("eda.ipynb", "train.ipynb")]
 
@@ -348,20 +353,34 @@ def make_options(**given) -> SimpleNamespace:
 
 @pytest.mark.slow
 def test_interval_is_trained_stored_served_verified_and_reproduced(project, typed, tmp_path):
-    """As it is typed, with a column of one's own and a split by time; what follows the reproduction runs in this process."""
-    path = write_cars(tmp_path)
+    """As it is typed, of a file with an odd name, with a column of one's own and a split by time.
+
+    The checkout is read-only, and the stored model names nothing of this machine. What follows the reproduction runs in
+    this process.
+    """
+    path = write_cars(tmp_path).rename(project.folder / "Own cars.parquet")
     own = 'own_columns = {"strength": lambda c: c["Horsepower"] / c["Weight_in_lbs"]}'
     project.edit_cell("train.ipynb", "own_columns = {}", lambda _: own)
-    words = ["--data", path, "--target", "Miles_per_Gallon", "-p", "estimator=logistic_regression", "--split-time", "Year"]
-    done = project.retrain(*words, "-p", "interval=0.9", "--min", "coverage=0.8", "--json")
+    words = ["--data", path.name, "--target", "Miles_per_Gallon", "-p", "estimator=logistic_regression", "--split-time", "Year"]
+    guard = read_only(project.folder / "notebooks", PACKAGE)
+    denied = subprocess.run([*guard, "touch", PACKAGE / "x"], capture_output=True, text=True)
+    assert "Read-only file system" in denied.stderr
+    whole = [*guard, sys.executable, "pipeline.py", *words, "-p", "interval=0.9", "--min", "coverage=0.8", "--json"]
+    done = subprocess.run(whole, cwd=project.folder, env=project.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["verdict"] == "promoted" and result["metrics"]["coverage"] > 0.8
     contract, provenance = (read_json(project.runs[0] / f"{name}.json") for name in ("contract", "provenance"))
     assert contract["own_columns"] == ["strength"] and provenance["holdout"]["time"] == contract["split"]["time"] == "Year"
+    stored = project.store / "models" / result["model"].replace(":", "/")
+    assert (project.runs[0] / path.name).is_symlink() and not (stored / path.name).exists()
+    for file in stored.iterdir():
+        for trace in (project.folder.parent, Path.home(), ROOT, Path(sys.prefix)):
+            assert f"{trace}/".encode() not in read_whole(file), f"{file.name} names {trace}"
+    assert provenance["parameters"]["eda.ipynb"]["data"] == path.name
     table = load_table(str(path), "Miles_per_Gallon")
     rows = raw_records(table.frame[split_rows(table.frame, 0.2, "", "Year")].drop(columns="Miles_per_Gallon"))
-    with Serving(project, tmp_path / "log", "model=cars") as serving:
+    with Serving(project, tmp_path / "log", "model=own_cars") as serving:
         status, answer = serving.predict(rows)
         known = json.loads(serving.ask("/model")[2])
         assert typed("verify", "--url", serving.url).returncode == 0
@@ -369,10 +388,10 @@ def test_interval_is_trained_stored_served_verified_and_reproduced(project, type
     assert all(given["low"] < given["value"] < given["high"] for given in answer["predictions"])
     assert known["contract"]["target"]["interval"] == 0.9
     assert any(check["name"] == "interval" and check["passed"] for check in known["verdict"]["checks"])
-    again = project.retrain("reproduce", "cars")
+    again = project.retrain("reproduce", "own_cars")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert typed("verify", "cars").returncode == 0
+    assert typed("verify", "own_cars").returncode == 0
     shorter = typed(*words, "-p", "interval=0.5", "--json")
     assert shorter.returncode == 0, shorter.stdout
-    assert typed("rollback", "cars").returncode == 0
-    assert "rolled back" in typed("history", "cars").stdout
+    assert typed("rollback", "own_cars").returncode == 0
+    assert "rolled back" in typed("history", "own_cars").stdout
