@@ -13,7 +13,7 @@ from modeler.gate.bounds import check_bounds
 from modeler.model.answers import decode_answers
 from modeler.train.metrics import (
     Gain,
-    _resample,
+    resample_rows,
     compare_recorded,
     compare_values,
     encode_classes,
@@ -96,7 +96,7 @@ def test_weighted_roc_auc_equals_scikit_learn_with_ties(classes):
 def test_resampled_roc_auc_is_that_of_the_rows_drawn(classes):
     answers, truth, target, probabilities, codes = make_answers(classes, rows=60)
     kinds = [1] if len(classes) == 2 else range(len(classes))
-    for weights, area in zip(next(_resample(codes))[:20], resample_roc_auc([answers], truth, target)[0]):
+    for weights, area in zip(next(resample_rows(codes))[:20], resample_roc_auc([answers], truth, target)[0]):
         drawn = np.repeat(np.arange(60), weights)
         assert (np.bincount(codes[drawn]) == np.bincount(codes)).all()  # every class keeps its size
         expected = [metrics.roc_auc_score(codes[drawn] == k, probabilities[drawn, k]) for k in kinds]
@@ -104,7 +104,7 @@ def test_resampled_roc_auc_is_that_of_the_rows_drawn(classes):
 
 
 def test_resamples_are_many_seeded_and_different():
-    first, again = (np.concatenate(list(_resample(np.zeros(30), 500))) for _ in range(2))
+    first, again = (np.concatenate(list(resample_rows(np.zeros(30), 500))) for _ in range(2))
     assert (first == again).all() and first.shape == (500, 30)
     assert len(np.unique(first, axis=0)) == 500 and first.mean(axis=0) == pytest.approx(1, abs=0.25)
 

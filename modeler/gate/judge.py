@@ -24,18 +24,21 @@ from modeler.gate.reference import write_reference
 from modeler.gate.warnings import list_warnings
 from modeler.model.contract import read_json
 from modeler.model.stored import StoredModel
+from modeler.train.confidence import measure_intervals
 from modeler.train.metrics import score_answers
 
 
 @dataclass(frozen=True)
 class Judgement:
     """What the gate found: its checks, the candidate's metrics on the hold-out, and the champion's on the rows of their
-    comparison; no metrics where they could not be computed. `warnings` refuse nothing."""
+    comparison; no metrics where they could not be computed. `intervals` are the 95 % intervals of the candidate's metrics,
+    `warnings` refuse nothing."""
 
     checks: list[Check]
     metrics: dict[str, float | None]
     champion_metrics: dict[str, float | None] | None = None
     warnings: list[dict] = field(default_factory=list)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -80,7 +83,11 @@ def judge_candidate(
     except Exception as error:  # fail closed, whatever a notebook left behind
         sentence = f"the candidate cannot be judged: {explain_error(error)}"
         return Judgement([Check("candidate", False, None, None, sentence)], {})
-    checks, metrics, theirs, warnings = [], {}, {}, []
+    checks, metrics, theirs, warnings, intervals = [], {}, {}, [], {}
+
+    def measure() -> list[Check]:
+        intervals.update(measure_intervals(candidate.answers, candidate.truth, candidate.contract["target"]))
+        return []
 
     rule = promote_if, allow_contract_change
     _run_check(checks, "contract", lambda: [check_contract(candidate, told)])
@@ -95,7 +102,8 @@ def judge_candidate(
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
     _run_check(checks, "reference", lambda: write_reference(run, candidate) or [])
     _run_check(checks, "warnings", lambda: warnings.extend(list_warnings(candidate, told)) or [])
-    return Judgement(checks, metrics, theirs or None, warnings)
+    _run_check(checks, "intervals of the scores", measure)
+    return Judgement(checks, metrics, theirs or None, warnings, intervals)
 
 
 def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) -> None:

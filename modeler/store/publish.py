@@ -31,6 +31,7 @@ from modeler.store.history import (
 )
 from modeler.store.lock import explain_errors, lock_name, stage_files
 
+Finish = Callable[[Path, dict], None]  # of a staged folder and its promotion, as the history will have it
 Judge = Callable[[StoredModel | None], dict]  # of the champion there is now: what verdict.json holds
 
 
@@ -44,6 +45,7 @@ def publish_model(
     readmit: bool = False,
     judged_against: str = "",
     judge: Judge | None = None,
+    finish: Finish | None = None,
 ) -> dict | None:
     """Put a run's files into the store under their tag, make it the champion, and note that in the history.
 
@@ -59,6 +61,8 @@ def publish_model(
     judged_against, judge
         The champion's version that the candidate was compared with, "" for none, and what judges it again, under the lock,
         if another is champion by now.
+    finish
+        Writes into the staged folder what only the promotion itself tells.
 
     Returns
     -------
@@ -83,6 +87,9 @@ def publish_model(
             if not readmit and (withdrawal := find_withdrawal(tag)):
                 raise ModelerError(f"{withdrawal}. No model was changed")
             event = make_event(PROMOTED, version, before, version, *told, _list_damages(damage, champion))
+            if finish:
+                finish(staged, event)
+                _settle_files(staged)
             return _promote(event, name, staged, staging, mends=bool(damage))
 
 
@@ -169,12 +176,16 @@ def _stage_model(run: Path, tag: str, labels: dict, metadata: dict, verdict: dic
             write_json(folder / "verdict.json", verdict)
     staged = staging / tag.replace(":", "/")
     check_content(StoredModel(tag, staged))
-    for path in (*staged.iterdir(), staged):
+    _settle_files(staged)
+    return staged
+
+
+def _settle_files(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
         handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
-    return staged
 
 
 def _find_damage_at(name: str, version: str) -> str | None:

@@ -50,7 +50,7 @@ def score_answers(answers: Sequence[dict], truth: Sequence, target: dict) -> dic
         }
     keys = [class_key(label) for label in target["classes"]]
     truth, labels = [class_key(label) for label in truth], [class_key(answer["label"]) for answer in answers]
-    probabilities = _stack_probabilities(answers)
+    probabilities = stack_probabilities(answers)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         truth, labels, labels=keys, zero_division=0.0
     )
@@ -91,15 +91,17 @@ def measure_roc_auc(
     return float(areas[0]) if weights is None else areas
 
 
-def resample_roc_auc(models: Sequence[Sequence[dict]], truth: Sequence, target: dict) -> np.ndarray:
-    """ROC AUC of several models, shape (models, RESAMPLES), on the same seeded resamples of the same rows.
+def resample_roc_auc(
+    models: Sequence[Sequence[dict]], truth: Sequence, target: dict, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """ROC AUC of several models, shape (models, resamples), on the same seeded resamples of the same rows.
 
     `models` holds each model's answers. The bootstrap resamples within classes, so each resample has all of them
     (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). The difference of two models is paired.
     """
     codes = encode_classes([class_key(label) for label in truth], [class_key(label) for label in target["classes"]])
-    rankings = [_rank_classes(_stack_probabilities(answers), codes) for answers in models]
-    blocks = [[_average_area(ranking, part) for ranking in rankings] for part in _resample(codes)]
+    rankings = [_rank_classes(stack_probabilities(answers), codes) for answers in models]
+    blocks = [[_average_area(ranking, part) for ranking in rankings] for part in resample_rows(codes, resamples)]
     return np.concatenate(blocks, axis=1)
 
 
@@ -222,7 +224,7 @@ def weigh_worse(gains: Sequence[Gain]) -> float:
     return min(gain.high for gain in gains)
 
 
-def _stack_probabilities(answers: Sequence[dict]) -> np.ndarray:
+def stack_probabilities(answers: Sequence[dict]) -> np.ndarray:
     """The probabilities of answers, shape (rows, classes)."""
     return np.array([list(answer["probabilities"].values()) for answer in answers])
 
@@ -255,7 +257,7 @@ def _average_area(ranking: Iterable[tuple[np.ndarray, ...]], weights: np.ndarray
     return np.mean(areas, axis=0)
 
 
-def _resample(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Iterable[np.ndarray]:
+def resample_rows(strata: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Iterable[np.ndarray]:
     """Yield blocks of bootstrap weights, shape (resamples in the block, rows); each stratum keeps its size."""
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
