@@ -13,7 +13,6 @@ from modeler.gate.bounds import check_bounds
 from modeler.model.answers import decode_answers
 from modeler.train.metrics import (
     Gain,
-    resample_rows,
     compare_recorded,
     compare_values,
     encode_classes,
@@ -22,6 +21,7 @@ from modeler.train.metrics import (
     measure_interval,
     measure_roc_auc,
     resample_roc_auc,
+    resample_rows,
     score_answers,
     weigh_better,
     weigh_worse,

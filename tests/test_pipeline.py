@@ -16,8 +16,8 @@ FIELDS = [
     "seconds",
 ]  # fmt: skip
 FILES = [
-    "contract.json", "eda.html", "eda.ipynb", "golden.json", "metrics.json", "model.onnx", "model.skops",
-    "provenance.json", "reference.json", "train.html", "train.ipynb", "verdict.json",
+    "card.html", "contract.json", "eda.html", "eda.ipynb", "golden.json", "importance.json", "metrics.json", "model.onnx",
+    "model.skops", "provenance.json", "reference.json", "train.html", "train.ipynb", "verdict.json",
 ]  # fmt: skip
 
 

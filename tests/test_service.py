@@ -24,7 +24,7 @@ from sklearn.datasets import load_breast_cancer
 from modeler.data.rows import split_rows
 from modeler.data.tables import load_table
 from modeler.service.body import write_forms
-from modeler.service.openapi import PAGES
+from modeler.service.pages import NOTEBOOKS
 
 
 @pytest.fixture(scope="module")
@@ -457,7 +457,7 @@ def test_model_tells_what_answers(service, retrained):
     }
 
 
-@pytest.mark.parametrize("page", ["/", "/docs", *(f"/notebooks/{name}" for name in PAGES)])
+@pytest.mark.parametrize("page", ["/", "/docs", *(f"/notebooks/{name}" for name in NOTEBOOKS)])
 def test_page_loads_nothing_from_outside(service, retrained, page):
     status, headers, body = service.ask(page)
     assert status == 200 and headers["content-type"] == "text/html; charset=utf-8"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from modeler import ModelerError
@@ -33,7 +34,10 @@ def publish_run(
         rule["allow_lower_score"] = options.allow_lower_score
         return judge_candidate(run, request.table, request.told, request.floors, request.ceilings, champion, **rule)
 
-    outcome = decide_candidate(run, request, judge, provenance, options.readmit, progress)
+    from modeler.gate.card import keep_notes, write_card
+
+    keep_notes(project, run, request.name)
+    outcome = decide_candidate(run, request, judge, provenance, options.readmit, progress, write_card)
     wanted = (options.build or options.containerize) and outcome.verdict != "rejected"
     bento, image = build_champion(project, request.name, options.containerize, progress) if wanted else (None, None)
     return {
@@ -54,7 +58,19 @@ def publish_run(
     }, outcome.judgement.checks
 
 
-def decide_candidate(run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress) -> Outcome:
+def _write_no_card(folder: Path, event: dict | None, tag: str, served: bool = False) -> None:
+    """Leaves out the model card."""
+
+
+def decide_candidate(
+    run: Path,
+    request,
+    judge: Callable,
+    provenance: dict,
+    readmit: bool,
+    progress,
+    write_card: Callable = _write_no_card,
+) -> Outcome:
     """Judge a run's candidate and, where it passes, make it the champion; note the outcome.
 
     If another retrain was quicker, the candidate is judged again against the new champion, under the store's lock. The
@@ -64,6 +80,8 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
     ----------
     judge
         Returns the gate's judgement of the candidate against a champion, or against none.
+    write_card
+        Writes the model card into a folder, given the promotion or None, the tag, and whether it will be served.
     """
     from modeler.model.contract import write_json
     from modeler.model.stored import content_version, find_champion
@@ -77,15 +95,9 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
         progress.say(f"gate       the graph on the raw hold-out{against}")
         judgement = judge(champion)
         judgement.checks.append(_check_withdrawal(candidate, readmit))
-        return {
-            "verdict": "promoted" if judgement.passed else "rejected",
-            "reasons": judgement.reasons,
-            "warnings": judgement.warnings,
-            "rows_without_target": request.table.left_out,
-            "checks": [asdict(check) for check in judgement.checks],
-        }
+        return _describe_judgement(judgement, request.table.left_out)
 
-    verdict = judge_against(champion)
+    verdict, event = judge_against(champion), None
     write_json(run / "provenance.json", provenance)
     if judgement.passed:
         progress.say(f"store      {candidate}")
@@ -94,14 +106,28 @@ def decide_candidate(run: Path, request, judge: Callable, provenance: dict, read
             verdict.update(judge_against(champion))
             return verdict
 
-        rule = {"readmit": readmit, "judged_against": champion.version if champion else "", "judge": judge_again}
+        rule = {"judged_against": champion.version if champion else "", "judge": judge_again}
+        rule |= {"readmit": readmit, "finish": partial(write_card, tag=candidate, served=True)}
         metadata = {"metrics": judgement.metrics}
         event = publish_model(run, candidate, {"run": name_run(run)}, metadata, verdict=verdict, **rule)
         verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
     else:
         note_rejection(candidate, run, judgement.metrics, judgement.reasons)
     write_json(run / "verdict.json", verdict)
+    write_card(run, event if verdict["verdict"] == "promoted" else None, candidate)
     return Outcome(candidate, verdict["verdict"], verdict["reasons"], find_champion(request.name), judgement)
+
+
+def _describe_judgement(judgement, rows_without_target: int) -> dict:
+    """What verdict.json holds."""
+    return {
+        "verdict": "promoted" if judgement.passed else "rejected",
+        "reasons": judgement.reasons,
+        "warnings": judgement.warnings,
+        "intervals": judgement.intervals,
+        "rows_without_target": rows_without_target,
+        "checks": [asdict(check) for check in judgement.checks],
+    }
 
 
 def build_champion(project: Path, name: str, containerize: bool, progress) -> tuple[str, str | None]:

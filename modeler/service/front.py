@@ -21,7 +21,8 @@ from modeler import ModelerError, did_you_mean
 from modeler.inside import answer_unreadable
 from modeler.page.files import answer_file, list_routes
 from modeler.service.body import RequestError
-from modeler.service.openapi import PAGES, describe_api
+from modeler.service.openapi import describe_api
+from modeler.service.pages import NOTEBOOKS, write_policy
 from modeler.service.signals import handle_signals
 from modeler.service.telemetry import Metrics, choose_request_id, write_log_line
 
@@ -32,10 +33,6 @@ READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
 JSON = "application/json"
 JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
-# A notebook's page holds all it needs.
-NOTEBOOK_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; font-src data:"
-)
 log = logging.getLogger("bentoml.front")
 
 
@@ -76,7 +73,8 @@ class Front:
             "/examples": (READ, self._show_examples),
             "/docs.json": (READ, self._show_openapi),
             "/model": (READ, self._show_model),
-            **{f"/notebooks/{name}": (READ, self._show_notebook) for name in PAGES},
+            "/card": (READ, self._show_report),
+            **{f"/notebooks/{name}": (READ, self._show_report) for name in NOTEBOOKS},
             "/readyz": (READ, self._show_readiness),
             "/metrics": (READ, self._show_metrics),
             **dict.fromkeys(("/livez", "/healthz", "/schema.json", STATIC), (READ, self._ask_bentoml)),
@@ -223,9 +221,10 @@ class Front:
     async def _show_model(self, scope, headers, receive) -> Reply:
         return _reply(to_json(self._get_predictor().describe()), JSON)
 
-    async def _show_notebook(self, scope, headers, receive) -> Reply:
-        page = self._get_predictor().read_page(scope["path"].rpartition("/")[2])
-        headers = [(b"content-security-policy", NOTEBOOK_POLICY.encode()), (b"x-content-type-options", b"nosniff")]
+    async def _show_report(self, scope, headers, receive) -> Reply:
+        name = scope["path"].rpartition("/")[2]
+        page = self._get_predictor().read_page(name)
+        headers = [(b"content-security-policy", write_policy(name, page).encode()), (b"x-content-type-options", b"nosniff")]
         return _reply(page, "text/html; charset=utf-8", headers=headers)
 
     async def _show_openapi(self, scope, headers, receive) -> Reply:

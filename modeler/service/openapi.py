@@ -5,8 +5,8 @@ from pydantic_core import to_json
 
 from modeler.model.contract import class_key, used_features
 from modeler.service.body import MOST_FAULTS, BodyReader, RequestError, create_row_model, write_forms
+from modeler.service.pages import NOTEBOOKS
 
-PAGES = {"eda": "exploratory data analysis", "train": "training"}
 MOST_EXPLAINED = 100  # rows of a request to /explain
 EXACTNESS = (
     "The contributions are Shapley values against the model's golden rows. They add up to the answer less `base`, within 1e-6. "
@@ -44,9 +44,10 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
             "/examples": _get(
                 "The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))
             ),
+            "/card": _get("The model", "The model card", page),
             **{
                 f"/notebooks/{name}": _get("The model", f"The executed notebook: {topic}", page)
-                for name, topic in PAGES.items()
+                for name, topic in NOTEBOOKS.items()
             },
             "/livez": _get("Operation", "Whether the process lives", text, may_fail=False),
             "/readyz": _get("Operation", "Whether the golden rows were answered right", text),

@@ -125,12 +125,12 @@ class Predictor:
         rows = self._model.read("golden.json")["rows"]
         return {"model": self.tag, "rows": [{name: row[name] for name in names} for row in rows]}
 
-    def read_page(self, notebook: str) -> bytes:
-        """An executed notebook as HTML."""
+    def read_page(self, name: str) -> bytes:
+        """The model card or an executed notebook as HTML."""
         try:
-            return (self._model.path / f"{notebook}.html").read_bytes()
+            return (self._model.path / f"{name}.html").read_bytes()
         except OSError:
-            raise ModelerError(f"{self.tag} has no readable {notebook}.html; retrain to get one") from None
+            raise ModelerError(f"{self.tag} has no readable {name}.html; retrain to get one") from None
 
     def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
         """Answers with their warnings, and the kind of each warning."""
