@@ -390,7 +390,7 @@ def read_only(*folders: Path) -> list[str]:
 def copy_of(retrained, folder: Path) -> Project:
     """A project that never ran, with a copy of the store, free to be damaged."""
     project = Project(folder)
-    shutil.copytree(retrained[0].store / "models", project.store / "models")
+    shutil.copytree(retrained[0].store / "models", project.store / "models", dirs_exist_ok=True)
     return project
 
 

@@ -75,7 +75,8 @@ def test_same_hash_from_another_folder_while_notebook_and_package_moved_on(store
     project.edit_cell("train.ipynb", "_ = pipeline.fit(", lambda source: "raise SystemExit('not the recorded one')")
     edit_json(model.path / "provenance.json", lambda then: then["packages"].update({"scikit-learn": "1.0.2"}))
     before = list_files(project.store)
-    done = project.retrain("reproduce", model.tag, env=project.environment | {"PYTHONHASHSEED": "7"})
+    project.settings = UNDRAWN | {"PYTHONHASHSEED": "7"}
+    done = project.retrain("reproduce", model.tag)
     assert done.returncode == 0, done.stdout + done.stderr
     told = read_lines(done.stdout)
     assert told.keys() == {"model", "scikit-learn", "train.ipynb", "run"}
@@ -139,7 +140,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     table.frame.iloc[:-69].to_parquet(file)
     changed = {"estimator": "logistic_regression", "threshold": "0.3"}
     edit_json(model.path / "provenance.json", lambda then: then["parameters"]["train.ipynb"].update(changed))
-    before = list_files(project.store)
+    before, project.settings = list_files(project.store), UNDRAWN
     done = project.retrain("reproduce", "breast_cancer")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     told = read_lines(done.stdout)

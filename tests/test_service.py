@@ -784,6 +784,13 @@ def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, t
 # Whether it is the model that was promoted
 
 
+@pytest.fixture
+def verify(retrained, tmp_path, typed):
+    """The command line, in this process, with a copy of the store."""
+    copy_of(retrained, tmp_path)
+    return lambda *words: typed("verify", *words)
+
+
 def test_verify_replays_the_golden_rows_at_a_service(service, retrained):
     done = retrained[0].retrain("verify", "--url", service.url + "/")
     assert done.returncode == 0, done.stderr
@@ -810,7 +817,6 @@ def test_verify_takes_golden_rows_from_the_local_store_alone(service, project):
     assert done.returncode == 1 and "there is no model breast_cancer:" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "predictions", "sentence"),
     [
@@ -826,7 +832,7 @@ def test_verify_takes_golden_rows_from_the_local_store_alone(service, project):
         ("own", [{"label": "benign", "probabilities": {"benign": 1}}], "row 0: benign (benign 1.000000) instead of"),
     ],
 )
-def test_verify_names_what_an_impostor_does_otherwise(retrained, model, predictions, sentence):
+def test_verify_names_what_an_impostor_does_otherwise(verify, retrained, model, predictions, sentence):
     tag = retrained[1]["model"]
 
     class Impostor(http.server.BaseHTTPRequestHandler):
@@ -851,13 +857,12 @@ def test_verify_names_what_an_impostor_does_otherwise(retrained, model, predicti
 
     with http.server.HTTPServer(("127.0.0.1", 0), Impostor) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        done = retrained[0].retrain("verify", "--url", f"http://127.0.0.1:{server.server_port}")
+        done = verify("--url", f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
     assert done.returncode == 1 and sentence.format(tag=tag) in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "status", "sentence"),
     [
@@ -867,6 +872,6 @@ def test_verify_names_what_an_impostor_does_otherwise(retrained, model, predicti
         ("{}/livez", 1, "/livez/model answered 404: there is nothing at this path"),
     ],
 )
-def test_verify_of_a_wrong_address_says_so(service, retrained, url, status, sentence):
-    done = retrained[0].retrain("verify", "--url", url.format(service.url))
+def test_verify_of_a_wrong_address_says_so(service, verify, url, status, sentence):
+    done = verify("--url", url.format(service.url))
     assert done.returncode == status and sentence in done.stderr and "Traceback" not in done.stderr
