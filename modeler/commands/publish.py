@@ -58,36 +58,27 @@ def publish_run(
     }, outcome.judgement.checks
 
 
-def _write_no_card(folder: Path, event: dict | None, tag: str, served: bool = False) -> None:
+def _no_card(folder: Path, event: dict | None, tag: str, served: bool = False) -> None:
     """Leaves out the model card."""
 
 
 def decide_candidate(
-    run: Path,
-    request,
-    judge: Callable,
-    provenance: dict,
-    readmit: bool,
-    progress,
-    write_card: Callable = _write_no_card,
+    run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress, write_card: Callable = _no_card
 ) -> Outcome:
     """Judge a run's candidate and, where it passes, make it the champion; note the outcome.
 
     If another retrain was quicker, the candidate is judged again against the new champion, under the store's lock. The
     verdict is written last, so a run that was killed has none.
 
-    Parameters
-    ----------
-    judge
-        Returns the gate's judgement of the candidate against a champion, or against none.
-    write_card
-        Writes the model card into a folder, given the promotion or None, the tag, and whether it will be served.
+    `judge` returns the gate's judgement of the candidate against a champion, or against none. `write_card` writes the
+    model card into a folder, given the promotion or None, the tag, and whether it will be served.
     """
     from modeler.model.contract import write_json
     from modeler.model.stored import content_version, find_champion
     from modeler.store.publish import name_run, note_rejection, publish_model
 
-    champion, candidate, judgement = find_champion(request.name), f"{request.name}:{content_version(run)}", None
+    champion, candidate = find_champion(request.name), f"{request.name}:{content_version(run)}"
+    judgement = event = None
 
     def judge_against(champion) -> dict:
         nonlocal judgement
@@ -97,7 +88,7 @@ def decide_candidate(
         judgement.checks.append(_check_withdrawal(candidate, readmit))
         return _describe_judgement(judgement, request.table.left_out)
 
-    verdict, event = judge_against(champion), None
+    verdict = judge_against(champion)
     write_json(run / "provenance.json", provenance)
     if judgement.passed:
         progress.say(f"store      {candidate}")
@@ -106,10 +97,10 @@ def decide_candidate(
             verdict.update(judge_against(champion))
             return verdict
 
-        rule = {"judged_against": champion.version if champion else "", "judge": judge_again}
-        rule |= {"readmit": readmit, "finish": partial(write_card, tag=candidate, served=True)}
-        metadata = {"metrics": judgement.metrics}
-        event = publish_model(run, candidate, {"run": name_run(run)}, metadata, verdict=verdict, **rule)
+        rule = {"readmit": readmit, "judged_against": champion.version if champion else "", "judge": judge_again}
+        rule["finish"] = partial(write_card, tag=candidate, served=True)
+        about = {"run": name_run(run)}, {"metrics": judgement.metrics}
+        event = publish_model(run, candidate, *about, verdict=verdict, **rule)
         verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
     else:
         note_rejection(candidate, run, judgement.metrics, judgement.reasons)

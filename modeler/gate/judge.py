@@ -85,13 +85,21 @@ def judge_candidate(
         return Judgement([Check("candidate", False, None, None, sentence)], {})
     checks, metrics, theirs, warnings, intervals = [], {}, {}, [], {}
 
+<<<<<<< ours
     def measure() -> list[Check]:
         intervals.update(measure_intervals(candidate.answers, candidate.truth, candidate.contract["target"]))
         return []
 
     rule = promote_if, allow_contract_change
+=======
+    def check_champion() -> list[Check]:
+        check, scores = challenge_champion(champion, candidate, promote_if, allow_contract_change)
+        theirs.update(scores or {})
+        return [check]
+
+>>>>>>> theirs
     _run_check(checks, "contract", lambda: [check_contract(candidate, told)])
-    _run_check(checks, "same answers", lambda: _check_answers(run, candidate, metrics))
+    _run_check(checks, "same answers", lambda: _check_answers(run, candidate, metrics, intervals))
     for bounds, sign in ((floors, 1), (ceilings, -1)):
         for name, bound in bounds.items():
             _run_check(checks, f"bound of {name}", lambda: [check_bound(name, metrics.get(name), bound, sign)])
@@ -102,7 +110,6 @@ def judge_candidate(
     _run_check(checks, "callers of the champion", lambda: [check_callers(champion, candidate, allow_contract_change)])
     _run_check(checks, "reference", lambda: write_reference(run, candidate) or [])
     _run_check(checks, "warnings", lambda: warnings.extend(list_warnings(candidate, told)) or [])
-    _run_check(checks, "intervals of the scores", measure)
     return Judgement(checks, metrics, theirs or None, warnings, intervals)
 
 
@@ -113,6 +120,7 @@ def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) 
         checks.append(Check(name, False, None, None, f"{name} could not be checked: {explain_error(error)}"))
 
 
+<<<<<<< ours
 def _challenge(champion: StoredModel | None, candidate: Candidate, promote_if: str, allowed: bool, theirs: dict):
     """The check against the champion. Fills in `theirs`, its metrics."""
     check, scores = challenge_champion(champion, candidate, promote_if, allowed)
@@ -122,9 +130,14 @@ def _challenge(champion: StoredModel | None, candidate: Candidate, promote_if: s
 
 def _check_answers(run: Path, candidate: Candidate, metrics: dict) -> list[Check]:
     """Are graph, estimator and metrics.json at one? Fills in `metrics`."""
+=======
+def _check_answers(run: Path, candidate: Candidate, metrics: dict, intervals: dict) -> list[Check]:
+    """Are graph, estimator and metrics.json at one? Fills in `metrics` and their `intervals`."""
+>>>>>>> theirs
     contract, written = candidate.contract, read_json(run / "metrics.json")
     written.pop("cv", None)  # how the estimator was chosen, on training rows
     metrics.update(score_answers(candidate.answers, candidate.truth, contract["target"]))
+    intervals.update(measure_intervals(candidate.answers, candidate.truth, contract["target"]))
     return [
         compare_answers(candidate.answers, candidate.expected, contract),
         compare_metrics(metrics, written),

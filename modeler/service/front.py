@@ -224,7 +224,10 @@ class Front:
     async def _show_report(self, scope, headers, receive) -> Reply:
         name = scope["path"].rpartition("/")[2]
         page = self._get_predictor().read_page(name)
-        headers = [(b"content-security-policy", write_policy(name, page).encode()), (b"x-content-type-options", b"nosniff")]
+        headers = [
+            (b"content-security-policy", write_policy(name, page).encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
         return _reply(page, "text/html; charset=utf-8", headers=headers)
 
     async def _show_openapi(self, scope, headers, receive) -> Reply:

@@ -16,7 +16,15 @@ from modeler.runs.execute import Execution, hash_files, read_files
 from modeler.sweep.step import RUN, Result, write_files
 
 FILE = "sweep.json"
-PROVEN = ["eda.html", "train.html", "golden.json", "provenance.json", "verdict.json"]  # what proving a run adds to it
+PROVEN = [
+    "eda.html",
+    "train.html",
+    "golden.json",
+    "provenance.json",
+    "verdict.json",
+    "card.md",
+    "card.html",
+]  # by its proof
 
 
 @dataclass
