@@ -438,11 +438,7 @@ def test_openapi_describes_every_column_and_its_example_works(service, retrained
     label = document["components"]["schemas"]["Answer"]["properties"]["label"]
     assert label["enum"] == contract["target"]["classes"]
     assert {*document["paths"]} == {
-<<<<<<< ours
-        "/predict", "/model", "/examples", "/notebooks/eda", "/notebooks/train", "/livez", "/readyz", "/metrics"
-=======
-        "/predict", "/explain", "/card", "/model", "/notebooks/eda", "/notebooks/train", "/livez", "/readyz", "/metrics"
->>>>>>> theirs
+        "/predict", "/explain", "/model", "/examples", "/card", "/notebooks/eda", "/notebooks/train", "/livez", "/readyz", "/metrics"
     }  # fmt: skip
 
 

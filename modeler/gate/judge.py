@@ -85,19 +85,7 @@ def judge_candidate(
         return Judgement([Check("candidate", False, None, None, sentence)], {})
     checks, metrics, theirs, warnings, intervals = [], {}, {}, [], {}
 
-<<<<<<< ours
-    def measure() -> list[Check]:
-        intervals.update(measure_intervals(candidate.answers, candidate.truth, candidate.contract["target"]))
-        return []
-
     rule = promote_if, allow_contract_change
-=======
-    def check_champion() -> list[Check]:
-        check, scores = challenge_champion(champion, candidate, promote_if, allow_contract_change)
-        theirs.update(scores or {})
-        return [check]
-
->>>>>>> theirs
     _run_check(checks, "contract", lambda: [check_contract(candidate, told)])
     _run_check(checks, "same answers", lambda: _check_answers(run, candidate, metrics, intervals))
     for bounds, sign in ((floors, 1), (ceilings, -1)):
@@ -120,7 +108,6 @@ def _run_check(checks: list[Check], name: str, make: Callable[[], list[Check]]) 
         checks.append(Check(name, False, None, None, f"{name} could not be checked: {explain_error(error)}"))
 
 
-<<<<<<< ours
 def _challenge(champion: StoredModel | None, candidate: Candidate, promote_if: str, allowed: bool, theirs: dict):
     """The check against the champion. Fills in `theirs`, its metrics."""
     check, scores = challenge_champion(champion, candidate, promote_if, allowed)
@@ -128,12 +115,8 @@ def _challenge(champion: StoredModel | None, candidate: Candidate, promote_if: s
     return [check]
 
 
-def _check_answers(run: Path, candidate: Candidate, metrics: dict) -> list[Check]:
-    """Are graph, estimator and metrics.json at one? Fills in `metrics`."""
-=======
 def _check_answers(run: Path, candidate: Candidate, metrics: dict, intervals: dict) -> list[Check]:
     """Are graph, estimator and metrics.json at one? Fills in `metrics` and their `intervals`."""
->>>>>>> theirs
     contract, written = candidate.contract, read_json(run / "metrics.json")
     written.pop("cv", None)  # how the estimator was chosen, on training rows
     metrics.update(score_answers(candidate.answers, candidate.truth, contract["target"]))

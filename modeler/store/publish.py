@@ -52,7 +52,8 @@ def publish_model(
     The files are staged on the store's own filesystem; under the name's lock the finished folder is renamed in, and then
     the file `latest` is replaced. Readers need no lock: each step is one atomic system call. A version that is there
     stays as it is, unless it is damaged: then each of its files is replaced. A ModelerError says where the store cannot be
-    written, the name stays locked, or the version is withdrawn.
+    written, the name stays locked, or the version is withdrawn. Returned is the promotion or, if it was judged again, the
+    rejection, as the history has it; None for the champion itself.
 
     Parameters
     ----------
@@ -63,11 +64,6 @@ def publish_model(
         if another is champion by now.
     finish
         Writes into the staged folder what only the promotion itself tells.
-
-    Returns
-    -------
-    dict or None
-        The promotion or, if it was judged again, the rejection, as the history has it; None for the champion itself.
     """
     name, _, version = tag.partition(":")
     with explain_errors(), stage_files() as staging:
@@ -87,10 +83,7 @@ def publish_model(
             if not readmit and (withdrawal := find_withdrawal(tag)):
                 raise ModelerError(f"{withdrawal}. No model was changed")
             event = make_event(PROMOTED, version, before, version, *told, _list_damages(damage, champion))
-            if finish:
-                finish(staged, event)
-                _settle_files(staged)
-            return _promote(event, name, staged, staging, mends=bool(damage))
+            return _promote(event, name, staged, staging, bool(damage), finish)
 
 
 def roll_back(name: str, to: str | None, prove: Callable[[StoredModel], None]) -> dict:
@@ -215,8 +208,11 @@ def _choose_version(name: str, to: str | None, before: str | None, versions: lis
     raise ModelerError(f"{name} has no older champion to roll back to that is not withdrawn; {hint}")
 
 
-def _promote(event: dict, name: str, staged: Path, staging: Path, mends: bool) -> dict:
+def _promote(event: dict, name: str, staged: Path, staging: Path, mends: bool, finish: Finish | None) -> dict:
     """Rename a staged version in, or have it mend the stored one, and move `latest`; needs the name's lock."""
+    if finish:
+        finish(staged, event)
+        _settle_files(staged)
     folder = store_home() / "models" / name / event["version"]
     with _note(name, event, staging):
         folder.parent.mkdir(exist_ok=True)

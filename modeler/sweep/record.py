@@ -16,15 +16,8 @@ from modeler.runs.execute import Execution, hash_files, read_files
 from modeler.sweep.step import RUN, Result, write_files
 
 FILE = "sweep.json"
-PROVEN = [
-    "eda.html",
-    "train.html",
-    "golden.json",
-    "provenance.json",
-    "verdict.json",
-    "card.md",
-    "card.html",
-]  # by its proof
+PROVEN = ["eda.html", "train.html", "golden.json", "reference.json", "provenance.json", "verdict.json"]
+PROVEN += ["card.md", "card.html"]  # what proving a run adds to it
 
 
 @dataclass
