@@ -23,6 +23,7 @@ from test_score import hold_store, make_frame, read_bytes, run, score_json, writ
 from modeler import ModelerError
 from modeler.cluster.connect import SAME, _check_versions, open_cluster
 from modeler.score.scorer import Job
+from modeler.score.workers import score_pieces
 
 DASK = Path(sys.executable).with_name("dask")
 LIMIT = 1_000_000_000  # bytes that a worker may take
@@ -145,7 +146,7 @@ def test_worker_answers_the_golden_rows_before_it_scores(damaged, store, cluster
     )
     told = "differs from its golden rows" if damaged == "golden.json" else "was changed after it was stored"
     with open_cluster(cluster[0], 1) as workers, pytest.raises(ModelerError, match=told):
-        list(workers.run(store.tag, files, Job(["x"], [], pa.schema([]), "csv"), []))
+        list(score_pieces(workers, store.tag, files, Job(["x"], [], pa.schema([]), "csv"), [()]))
 
 
 @pytest.mark.slow
