@@ -11,6 +11,7 @@ from sklearn import metrics
 from modeler import ModelerError, UsageError
 from modeler.gate.bounds import check_bounds
 from modeler.model.answers import decode_answers
+from modeler.train.confidence import _rank_precision, measure_intervals
 from modeler.train.metrics import (
     Gain,
     compare_recorded,
@@ -23,6 +24,7 @@ from modeler.train.metrics import (
     resample_roc_auc,
     resample_rows,
     score_answers,
+    stack_probabilities,
     weigh_better,
     weigh_worse,
 )
@@ -275,3 +277,43 @@ def test_wrong_bound_says_what_is_allowed(bound, option, classes, sentence):
     with pytest.raises(UsageError) as error:
         check_bounds([bound], option, classes)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c"]])
+def test_intervals_are_those_of_resampled_and_weighted_scores(classes):
+    rng = np.random.default_rng(0)
+    truth = rng.choice(classes, 60)
+    given = rng.dirichlet(np.ones(len(classes)), 60).round(1)  # with ties
+    given[np.arange(60), [classes.index(key) for key in truth]] += 0.4
+    target = {"name": "y", "classes": classes} | ({"positive": "b", "threshold": 0.5} if len(classes) == 2 else {})
+    answers = decode_answers(given / given.sum(axis=1, keepdims=True), {"target": target})
+    intervals, scores = measure_intervals(answers, truth, target), score_answers(answers, truth, target)
+    labels, probabilities = [answer["label"] for answer in answers], stack_probabilities(answers)
+    weights = np.concatenate(list(resample_rows(encode_classes(truth, classes))))[:150]
+    for place, key in enumerate(classes):
+        average = _rank_precision(probabilities[:, place], truth == key)(weights)
+        expected = [metrics.average_precision_score(truth == key, probabilities[:, place], sample_weight=w) for w in weights]
+        assert average == pytest.approx(expected)
+    rows = [np.repeat(np.arange(60), weight) for weight in weights]
+    drawn = [score_answers([answers[row] for row in some], truth[some], target) for some in rows]
+    for name in ("balanced_accuracy", "f1_macro", "log_loss", "roc_auc", "average_precision"):
+        expected = np.percentile([scored[name] for scored in drawn], [2.5, 97.5])
+        assert intervals[name] == pytest.approx(expected, abs=0.04), name
+    hits = sum(label == key for label, key in zip(labels, truth))
+    found = sum(label == key == "b" for label, key in zip(labels, truth))
+    for name, hit, count in (("accuracy", hits, 60), ("recall:b", found, int((truth == "b").sum()))):
+        wilson = stats.binomtest(hit, count).proportion_ci(method="wilson")
+        assert intervals[name] == pytest.approx(list(wilson)), name
+    assert intervals.keys() == scores.keys()
+
+
+def test_intervals_of_values_hold_the_scores_and_what_is_undefined_has_none():
+    rng = np.random.default_rng(0)
+    truth, target = rng.normal(size=80), {"name": "y", "classes": None, "interval": 0.9}
+    answers = [{"value": value, "low": value - 1, "high": value + 1} for value in truth + rng.normal(size=80)]
+    intervals, scores = measure_intervals(answers, truth, target), score_answers(answers, truth, target)
+    assert intervals.keys() == scores.keys() - {"interval_width"}
+    assert all(low < scores[name] < high for name, (low, high) in intervals.items())
+    error = stats.bootstrap((np.abs(truth - [answer["value"] for answer in answers]),), np.mean, method="percentile")
+    assert intervals["mae"] == pytest.approx(list(error.confidence_interval), abs=0.03)
+    assert measure_intervals(answers[:3], [1.0] * 3, target).keys() == {"mae", "rmse", "coverage"}
