@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 
 import bs4
@@ -54,6 +55,7 @@ def test_card_tells_what_the_run_wrote(retrained):
     project, result = retrained
     run, stored = project.runs[0], project.store / "models" / result["model"].replace(":", "/")
     contract, verdict = read_json(run / "contract.json"), read_json(run / "verdict.json")
+    history = project.retrain("history", "--json")
     cards = [bs4.BeautifulSoup((folder / "card.html").read_bytes(), "html.parser") for folder in (run, stored)]
     for card in cards:
         scores = {row[0]: row[1:] for row in list_cells(card, "Scores")}
@@ -73,9 +75,8 @@ def test_card_tells_what_the_run_wrote(retrained):
         for told in (result["model"], read_json(run / "provenance.json")["data"]["sha256"], "scikit-learn ", "skops "):
             assert told in text
         assert "Nobody has written down what this model is for" in text
-        history = project.retrain("history", "--json")
-        (event,) = eval(history.stdout.replace("null", "None"))
-        assert f"Promoted on {event['when'][:10]} at {event['when'][11:16]} UTC by {event['user']} on" in text
+        (event,) = json.loads(history.stdout)
+        assert f"Promoted on {event['when'][:10]} at {event['when'][11:16]} UTC by {event['user']} from the run {run.name}" in text
     assert [link["href"] for link in cards[0].nav.find_all("a")] == ["eda.html", "train.html"]
 
 
@@ -104,10 +105,10 @@ def test_odd_names_are_shown_as_text(run):
     assert not card.find_all(["script", "b", "i", "u"]) and len(card.find_all("style")) == 1 and "49" not in card.p.get_text()
     columns = {row[0]: row[1:] for row in list_cells(card, "Columns it uses")}
     assert {*ODD, "colour", "sold"} == {*columns} and len(columns["sold"]) == 4
-    assert columns["colour"][1].startswith("<i>0</i>, <i>1</i>") and columns["colour"][1].endswith(" and 5 more")
+    assert columns["colour"][1].startswith("<i>0</i>, <i>1</i>") and columns["colour"][1].endswith("<i>19</i> and 5 more")
     assert columns["sold"][1] == "2024-01-01 to 2025-01-01"
     assert [row[0] for row in list_cells(card, "Scores by class")] == [ODD[0], "2", "true"]
-    assert "by <b>ada</b> on build" in card.get_text() and ODD[0] in card.main.ul.get_text()
+    assert "by <b>ada</b>." in card.get_text() and ODD[0] in card.main.ul.get_text()
 
 
 def test_rejected_regression_with_an_interval_has_its_card(run):

@@ -310,10 +310,10 @@ def test_intervals_are_those_of_resampled_and_weighted_scores(classes):
 def test_intervals_of_values_hold_the_scores_and_what_is_undefined_has_none():
     rng = np.random.default_rng(0)
     truth, target = rng.normal(size=80), {"name": "y", "classes": None, "interval": 0.9}
-    answers = [{"value": value, "low": value - 1, "high": value + 1} for value in truth + rng.normal(size=80)]
+    answers = [{"value": value, "low": value - 1, "high": value + 1} for value in truth + 3 * rng.normal(size=80)]
     intervals, scores = measure_intervals(answers, truth, target), score_answers(answers, truth, target)
     assert intervals.keys() == scores.keys() - {"interval_width"}
     assert all(low < scores[name] < high for name, (low, high) in intervals.items())
     error = stats.bootstrap((np.abs(truth - [answer["value"] for answer in answers]),), np.mean, method="percentile")
-    assert intervals["mae"] == pytest.approx(list(error.confidence_interval), abs=0.03)
+    assert intervals["mae"] == pytest.approx(list(error.confidence_interval), abs=0.1)
     assert measure_intervals(answers[:3], [1.0] * 3, target).keys() == {"mae", "rmse", "coverage"}
