@@ -182,3 +182,10 @@ def test_model_of_before_has_no_card_and_says_so(retrained, home):
     predictor.tag, predictor._model = champion.tag, type(champion)(champion.tag, home / "nothing")
     with pytest.raises(ModelerError, match=f"{champion.tag} has no readable card.html; retrain to get one"):
         predictor.read_page("card")
+
+
+def test_notebook_of_ones_own_may_note_another_comparison_or_none(run):
+    metrics = read_json(run / "metrics.json")
+    metrics["cv"] = {"score": "roc_auc", "mean": 0.9, "std": 0.1, "folds": 5}
+    write_json(run / "metrics.json", metrics)
+    assert "Chosen:" not in read_card(run).main.get_text()

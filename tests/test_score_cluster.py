@@ -174,7 +174,7 @@ def test_killed_scoring_leaves_no_result_and_no_worker(sent, store, much, tmp_pa
     assert process.returncode == {signal.SIGKILL: -9}.get(sent, 130) and "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
     assert sent == signal.SIGKILL or list(tmp_path.iterdir()) == []
-    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family), 20)
+    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family), seconds=20)
 
 
 @pytest.mark.slow
