@@ -45,6 +45,7 @@ def test_settings_scores_and_graph_are_the_same_wherever_the_search_runs(tmp_pat
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuning ")]
         found[way] = lines, names["settled"], names["cv"]["mean"], names["cv"]["std"], names["model"]
         get_reusable_executor().shutdown()
+    assert type(names["search"]._backend).__name__ == "DaskDistributedBackend"  # of the last way
     lines, settled, mean, std, _ = found["one"]
     assert len(lines) == 6 and lines[5].startswith("tuning 6 of 6: ") and settled
     assert f"best so far {mean:.4f}" in lines[5] and 0 < std < mean
