@@ -28,6 +28,11 @@ class Cluster:
     told: str
     is_local: bool
 
+    @property
+    def package(self) -> bytes:
+        """The package for its workers; those of this machine have it."""
+        return b"" if self.is_local else pack_package()
+
 
 @contextmanager
 def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processes: bool = True) -> Iterator[Cluster]:
@@ -74,7 +79,7 @@ def join_cluster(address: str) -> Iterator[None]:
         yield
         return
     with open_cluster(address, MANY, SEARCHING) as cluster:
-        plugin = make_plugin("modeler-search", b"" if cluster.is_local else pack_package())
+        plugin = make_plugin("modeler-search", cluster.package)
         cluster.client.register_plugin(plugin)
         try:
             yield

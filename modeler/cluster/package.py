@@ -42,6 +42,21 @@ def make_installer(package: bytes):
     return install
 
 
+def make_task(name: str, made: str):
+    """What a client submits so that the plugin of this name does some work; `made` names an attribute that its `setup` sets."""
+
+    def work(*given):
+        from distributed import get_worker
+
+        worker = get_worker()
+        plugin = worker.plugins[name]
+        if not hasattr(plugin, made):  # it failed when the worker joined, and is to say why
+            plugin.setup(worker)
+        return plugin.work(*given)
+
+    return work
+
+
 def make_plugin(name: str, package: bytes):
     """A plugin of this name that gives workers the package, also those that join later.
 

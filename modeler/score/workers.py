@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modeler import ModelerError
 from modeler.cluster.connect import LOST_SECONDS, Cluster
-from modeler.cluster.package import make_installer, pack_package
+from modeler.cluster.package import make_installer, make_task
 from modeler.score.packing import pack
 
 AHEAD = 3  # pieces of work in flight for each thread of a worker
@@ -21,9 +21,8 @@ def score_pieces(cluster: Cluster, model: str, files: dict[str, bytes], job, pie
 
     A worker answers the golden rows first. What a lost worker had is done by another one.
     """
-    package = b"" if cluster.is_local else pack_package()
-    plugin = _make_plugin(package, pickle.dumps((model, files, job)))
-    task, waiting = _make_task(plugin.name), deque()
+    plugin = _make_plugin(cluster.package, pickle.dumps((model, files, job)))
+    task, waiting = make_task(plugin.name, "scorer"), deque()
     try:
         cluster.client.register_plugin(plugin)
         for piece in pieces:
@@ -88,16 +87,3 @@ def _make_plugin(package: bytes, content: bytes):
             return pack(self.scorer.work(*pickle.loads(piece)))
 
     return Scoring()
-
-
-def _make_task(name: str):
-    def work(piece: bytes) -> bytes:
-        from distributed import get_worker
-
-        worker = get_worker()
-        plugin = worker.plugins[name]
-        if not hasattr(plugin, "scorer"):  # it failed when the worker joined, and is to say why
-            plugin.setup(worker)
-        return plugin.work(piece)
-
-    return work

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modeler import ModelerError
 from modeler.cluster.connect import LOST_SECONDS, Cluster
-from modeler.cluster.package import make_installer, pack_package
+from modeler.cluster.package import make_installer, make_task
 from modeler.inside import leave_out_grammar
 from modeler.sweep.step import Result, Step
 
@@ -25,7 +25,7 @@ def execute_combinations(
     """
     leave_out_grammar()
     client, plugin = cluster.client, _make_plugin(cluster, data)
-    task, waiting, begun = _make_task(plugin.name), {}, []
+    task, waiting, begun = make_task(plugin.name, "scratch"), {}, []
     try:
         client.register_plugin(plugin)
         begun = [client.submit(task, pickle.dumps(step), pure=False) for step in first]
@@ -98,10 +98,10 @@ def _make_plugin(cluster: Cluster, data: Path | None):
     """
     from distributed import WorkerPlugin
 
-    package, file = (b"" if cluster.is_local else pack_package()), data.name if data else ""
+    file = data.name if data else ""
     content = data.read_bytes() if data and not cluster.is_local else b""
     here = str(data.resolve()) if data and cluster.is_local else ""
-    install, cores = make_installer(package), str(_share_cores(cluster))
+    install, cores = make_installer(cluster.package), str(_share_cores(cluster))
 
     class Sweeping(WorkerPlugin):
         name = f"modeler-sweep-{uuid.uuid4().hex}"
@@ -126,7 +126,7 @@ def _make_plugin(cluster: Cluster, data: Path | None):
             if self.cores is None:
                 os.environ.pop("LOKY_MAX_CPU_COUNT", None)
 
-        def work(self, step: bytes, before: bytes | None) -> bytes:
+        def work(self, step: bytes, before: bytes | None = None) -> bytes:
             from modeler.sweep.step import Result, execute_step
 
             step, given = pickle.loads(step), {}
@@ -140,16 +140,3 @@ def _make_plugin(cluster: Cluster, data: Path | None):
             return pickle.dumps(execute_step(step, given, self.data, self.scratch))
 
     return Sweeping()
-
-
-def _make_task(name: str):
-    def work(step: bytes, before: bytes | None = None) -> bytes:
-        from distributed import get_worker
-
-        worker = get_worker()
-        plugin = worker.plugins[name]
-        if not hasattr(plugin, "scratch"):  # it failed when the worker joined, and is to say why
-            plugin.setup(worker)
-        return plugin.work(step, before)
-
-    return work
