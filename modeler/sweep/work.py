@@ -14,6 +14,8 @@ from modeler.cluster.package import make_installer, make_task
 from modeler.inside import leave_out_grammar
 from modeler.sweep.step import Result, Step
 
+CORES = "LOKY_MAX_CPU_COUNT"  # environment variable: the cores that joblib uses
+
 
 def execute_combinations(
     cluster: Cluster, first: Sequence[Step | Result], second: Sequence[tuple[int, Step]], data: Path | None
@@ -24,7 +26,7 @@ def execute_combinations(
     there before. What a lost worker had is done by another one. A ModelerError: the cluster is lost.
     """
     leave_out_grammar()
-    client, plugin = cluster.client, _make_plugin(cluster, data)
+    client, plugin, cores = cluster.client, _make_plugin(cluster, data), os.environ.get(CORES)
     task, waiting, begun = make_task(plugin.name, "scratch"), {}, []
     try:
         client.register_plugin(plugin)
@@ -44,6 +46,8 @@ def execute_combinations(
             if cluster.is_local:
                 _end_kernels()
             client.unregister_worker_plugin(plugin.name)
+        if cores is None:  # workers of this machine are threads of this process, which is to prove the best on all cores
+            os.environ.pop(CORES, None)
 
 
 def _wait(cluster: Cluster, futures: list) -> list:
@@ -108,8 +112,7 @@ def _make_plugin(cluster: Cluster, data: Path | None):
 
         def setup(self, worker):
             install(worker)
-            self.cores = os.environ.get("LOKY_MAX_CPU_COUNT")
-            os.environ["LOKY_MAX_CPU_COUNT"] = self.cores or cores  # of each kernel, whose search would take all
+            os.environ.setdefault(CORES, cores)  # of each kernel, whose search would take all
             self.folder = tempfile.TemporaryDirectory(dir=worker.local_directory, prefix="sweep-")
             self.scratch = Path(self.folder.name)
             self.data = None
@@ -123,8 +126,6 @@ def _make_plugin(cluster: Cluster, data: Path | None):
 
         def teardown(self, worker):
             self.folder.cleanup()
-            if self.cores is None:
-                os.environ.pop("LOKY_MAX_CPU_COUNT", None)
 
         def work(self, step: bytes, before: bytes | None = None) -> bytes:
             from modeler.sweep.step import Result, execute_step
