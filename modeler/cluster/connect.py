@@ -88,6 +88,12 @@ def join_cluster(address: str) -> Iterator[None]:
                 cluster.client.unregister_worker_plugin(plugin.name)
 
 
+def check_cluster(address: str) -> None:
+    """Raise a ModelerError unless `join_cluster` could work there; nothing is shipped."""
+    with open_cluster(address, 1, SEARCHING):
+        pass
+
+
 def _connect(address: str):
     from distributed import Client, rpc
 

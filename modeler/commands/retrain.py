@@ -93,10 +93,9 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
     floors, ceilings = check_fit(options, parameters, table, heldout)
     check_writable()
     if address := parameters["train.ipynb"].get("cluster"):
-        from modeler.cluster import join_cluster
+        from modeler.cluster.connect import check_cluster
 
-        with join_cluster(address):  # before any kernel starts
-            pass
+        check_cluster(address)
     if options.containerize:
         from modeler.ship.build import check_engine
 
