@@ -65,15 +65,7 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
     names the parameter that decides.
     """
     _check_memory(path, path.stat().st_size)
-    with open(path, "rb") as file:
-        head = file.read(SAMPLE)
-    refuse_foreign(path, head)
-    encoding, assumed = find_encoding(path, head, told.encoding)
-    sample = head.decode(encoding, "ignore")
-    if not sample.strip():
-        raise ModelerError(f"{path} is empty; give a file with a header and at least a few dozen rows")
-    csv.field_size_limit(BLOCK)
-    separator = find_separator(path, sample, told.separator, len(head) == SAMPLE)
+    encoding, assumed, separator = find_format(path, told)
     notes = [] if separator == "comma" else [f"separator {separator}"]
     header, table = _parse(path, SEPARATORS[separator], encoding)
     if len(header) > 1 and all(name.startswith(" ") for name in header[1:]):
@@ -97,6 +89,22 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
     columns |= numbers | settled
     frame = pa.table(list(columns.values()), names=list(columns)).to_pandas()
     return Content(frame, notes + left_out + said + more, local | formats | dates, types)
+
+
+def find_format(path: Path, told: CsvFormat) -> tuple[str, list[str], str]:
+    """The encoding of a .csv file, what was assumed of it, and the name of its separator, by the file's beginning.
+
+    A ModelerError: it is no .csv file, is empty, or can be read in two ways. The longest row may have `BLOCK` bytes from now on.
+    """
+    with open(path, "rb") as file:
+        head = file.read(SAMPLE)
+    refuse_foreign(path, head)
+    encoding, assumed = find_encoding(path, head, told.encoding)
+    sample = head.decode(encoding, "ignore")
+    if not sample.strip():
+        raise ModelerError(f"{path} is empty; give a file with a header and at least a few dozen rows")
+    csv.field_size_limit(BLOCK)
+    return encoding, assumed, find_separator(path, sample, told.separator, len(head) == SAMPLE)
 
 
 def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:

@@ -18,8 +18,8 @@ import pyarrow.parquet
 
 from modeler import ModelerError, UsageError, did_you_mean, first_line
 from modeler.data import reading
-from modeler.data.dialect import SEPARATORS, CsvFormat, find_encoding, find_separator
-from modeler.data.reading import SAMPLE, explain_parquet, refuse_foreign, refuse_types
+from modeler.data.dialect import SEPARATORS, CsvFormat
+from modeler.data.reading import explain_parquet, find_format, refuse_types
 
 SAMPLES = ".samples"  # below runs/: one folder for each sample, named by its content
 BLOCK = 1 << 24  # characters, or 1/100 of it in rows, that are read at a time
@@ -100,15 +100,8 @@ def take_sample(source: Path, rows: int, by: str, written: CsvFormat, samples: P
 
 
 def _sample_csv(source: Path, by: str, written: CsvFormat, smallest: _Smallest, path: Path) -> None:
-    with open(source, "rb") as file:
-        head = file.read(SAMPLE)
-    refuse_foreign(source, head)
-    encoding, _ = find_encoding(source, head, written.encoding)
-    text = head.decode(encoding, "ignore")
-    if not text.strip():
-        raise ModelerError(f"{source} is empty; give a file with a header and rows")
-    csv.field_size_limit(reading.BLOCK)
-    separator = SEPARATORS[find_separator(source, text, written.separator, len(head) == SAMPLE)]
+    encoding, _, separator = find_format(source, written)
+    separator = SEPARATORS[separator]
     blocks = _read_records(source, encoding)
     header, *first = next(blocks)
     names = next(csv.reader(io.StringIO(header.decode(), newline=""), delimiter=separator))

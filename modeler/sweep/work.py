@@ -46,7 +46,9 @@ def execute_combinations(
             if cluster.is_local:
                 _end_kernels()
             client.unregister_worker_plugin(plugin.name)
-        if cores is None:  # workers of this machine are threads of this process, which is to prove the best on all cores
+        if (
+            cores is None
+        ):  # workers of this machine are threads of this process, which is to prove the best on all cores
             os.environ.pop(CORES, None)
 
 
