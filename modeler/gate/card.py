@@ -1,12 +1,11 @@
 """The model card: what a run wrote, as one page for people."""
 
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from modeler.model.contract import class_key, read_json, read_split, used_features
+from modeler.model.contract import class_key, read_json, read_split, used_features, write_text
 from modeler.model.dates import name_parts
 
 NOTES, CARD = "card.md", "card.html"
@@ -26,7 +25,7 @@ def keep_notes(project: Path, run: Path, name: str) -> None:
     sections = re.split(r"^# +(.*?) *#*$", text, flags=re.M)
     written = [body.strip() for title, body in zip(sections[1::2], sections[2::2]) if title.strip() == name]
     if any(written):
-        (run / NOTES).write_text("\n\n".join(written) + "\n", "utf-8")
+        write_text(run / NOTES, "\n\n".join(written) + "\n")
 
 
 def write_card(folder: Path, event: Mapping | None, tag: str, served: bool = False) -> None:
@@ -54,9 +53,7 @@ def write_card(folder: Path, event: Mapping | None, tag: str, served: bool = Fal
         scores=_list_scores(told["metrics"], verdict.get("intervals", {})),
         classes=_list_classes(told["metrics"], contract["target"], verdict.get("intervals", {})),
     )
-    draft = folder / f".{CARD}"
-    draft.write_text(page, "utf-8")
-    os.replace(draft, folder / CARD)
+    write_text(folder / CARD, page)
 
 
 def _describe_column(feature: dict, importance: dict | None) -> dict:

@@ -45,10 +45,15 @@ def read_json(path: Path):
 
 def write_json(path: Path, content) -> None:
     """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8 whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+    draft.write_text(text, "utf-8")
     os.replace(draft, path)
 
 

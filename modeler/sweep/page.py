@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+from modeler.model.contract import write_text
 from modeler.sweep.record import Sweep
 
 STYLE = (
@@ -70,9 +71,8 @@ def write_page(sweep: Sweep) -> Path:
         f"<h1>Sweep {sweep.folder.name}</h1><p>Ranked by {html.escape(sweep.rule)}.</p>{image}"
         f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></html>\n"
     )
-    draft, path = sweep.folder / ".sweep.html", sweep.folder / "sweep.html"
-    draft.write_text(page, "utf-8")
-    return draft.replace(path)
+    write_text(path := sweep.folder / "sweep.html", page)
+    return path
 
 
 def draw_scores(sweep: Sweep) -> str:
