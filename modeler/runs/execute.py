@@ -142,10 +142,12 @@ def is_code(cell: dict) -> bool:
     return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, except notebooks and links such as the one to the data."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.suffix != ".ipynb")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+def read_files(folder: Path, *, notebooks: bool = False) -> dict[str, bytes]:
+    """Every file below a folder, except links such as the one to the data and, unless they are wanted, notebooks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in files if notebooks or path.suffix != ".ipynb"
+    }
 
 
 def hash_files(folder: Path) -> dict[str, str]:

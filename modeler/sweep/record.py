@@ -92,8 +92,7 @@ class Sweep:
         folder = self.name_first(number)
         if not folder.is_dir():
             return None
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        return Result(files, None, _read_seconds(folder / "eda.ipynb"))
+        return Result(read_files(folder, notebooks=True), None, _read_seconds(folder / "eda.ipynb"))
 
     def keep_first(self, number: int, result: Result) -> None:
         """Keep what an execution of eda.ipynb left, for the combinations that are done later, and to prove the best."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeler import ModelerError
-from modeler.runs.execute import execute_notebook
+from modeler.runs.execute import execute_notebook, read_files
 
 RUN = "{run}"  # stands for the run's folder in an error, which is another one here than at the client
 
@@ -44,11 +44,7 @@ def execute_step(step: Step, given: dict[str, bytes], data: Path | None, scratch
             seconds = execute_notebook(source, run, step.parameters, step.writes, lambda *_: None, step.timeout).seconds
         except ModelerError as failed:
             error = str(failed).replace(str(run), RUN)
-        files = {
-            path.relative_to(run).as_posix(): path.read_bytes()
-            for path in run.rglob("*")
-            if path.is_file() and not path.is_symlink()
-        }
+        files = read_files(run, notebooks=True)
         return Result({name: content for name, content in files.items() if given.get(name) != content}, error, seconds)
 
 
