@@ -60,12 +60,10 @@ def check_plans(plans: list[Plan], notebooks: Sequence[Path], progress) -> Reque
 
     An error names the combination that does not fit.
     """
-    from modeler.data.rows import list_dealing, split_rows
-
     plan = plans[0]
     try:
         request = check_request(plan.options, notebooks, progress)
-        table, heldout = request.table, split_rows(request.table.frame, *list_dealing(plan.told[EDA]))
+        table, heldout = request.table, request.heldout
         for number, alike in enumerate(_group_by_eda(plans)):
             if number:
                 plan = alike[0]

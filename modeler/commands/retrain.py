@@ -12,7 +12,7 @@ from click_option_group import optgroup
 
 from modeler import ModelerError, UsageError
 from modeler.commands.options import DEFAULT_NAME, ROWS, SECONDS, TEXT, Choice
-from modeler.commands.sampling import describe_sample, find_data
+from modeler.commands.sampling import check_target, describe_sample, find_data
 from modeler.runs.execute import CELL_TIMEOUT
 from modeler.runs.parameters import check_parameters, read_parameters
 
@@ -25,11 +25,13 @@ RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is l
 
 @dataclass(frozen=True)
 class Request:
-    """A retrain that can be executed: `data` is a file or None, `table` what it holds, `parameters` stand by notebook."""
+    """A retrain that can be executed: `data` is a file or None, `table` what it holds, of whose rows `heldout` is true for those
+    held out; `parameters` stand by notebook."""
 
     parameters: dict[str, dict]
     data: Path | None
     table: object
+    heldout: object
     floors: dict[str, float]
     ceilings: dict[str, float]
     name: str
@@ -100,13 +102,13 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
         from modeler.ship.build import check_engine
 
         check_engine()
-    return Request(parameters, data, table, floors, ceilings, options.name or table.name)
+    return Request(parameters, data, table, heldout, floors, ceilings, options.name or table.name)
 
 
 def read_options(options: SimpleNamespace, notebooks: Sequence[Path]) -> tuple[Path | None, dict[str, dict]]:
     """The data file, None for built-in data, and every parameter; a UsageError where an option is wrong by itself."""
-    if Path(options.data).suffix and not options.target:
-        raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
+    if Path(options.data).suffix:
+        check_target(options)
     given = Path(find_data(options)).expanduser()
     data = given if given.suffix else None
     parameters = collect_parameters(options, data, notebooks)

@@ -15,22 +15,22 @@ def sample_data(options: SimpleNamespace, runs: Path, progress):
         raise UsageError(
             f"--sample {options.sample}: {options.data} is no .csv or .parquet file and no folder of Parquet files; name one with --data"
         )
+    check_target(options)
+    from modeler.data.dialect import CsvFormat
+    from modeler.data.sample import SAMPLES, take_sample
+    from modeler.data.tables import ENDINGS
+
+    if source.is_file() and source.suffix.lower() not in ENDINGS:
+        raise UsageError(f"--sample {options.sample}: {options.data} ends in neither {' nor '.join(ENDINGS)}")
+    written = CsvFormat.from_parameters(dict(pair.split("=", 1) for pair in options.param if "=" in pair))
+    progress.say(f"sample     about {int(options.sample):,} rows of {options.data}, by their hash")
+    return take_sample(source, int(options.sample), options.split_by or "", written, runs / SAMPLES)
+
+
+def check_target(options: SimpleNamespace) -> None:
+    """Raise a UsageError if a file or a folder comes without a column to predict."""
     if not options.target:
         raise UsageError(f"--data {options.data} needs --target COLUMN, the column to predict")
-    if source.is_file() and source.suffix.lower() not in (".csv", ".parquet"):
-        raise UsageError(f"--sample {options.sample}: {options.data} ends in neither .csv nor .parquet")
-    from modeler.data.sample import SAMPLES, take_sample
-
-    progress.say(f"sample     about {int(options.sample):,} rows of {options.data}, by their hash")
-    return take_sample(source, int(options.sample), options.split_by or "", read_format(options), runs / SAMPLES)
-
-
-def read_format(options: SimpleNamespace):
-    """How a .csv file is written, as `-p` says."""
-    from modeler.data.dialect import CsvFormat
-
-    told = dict(pair.split("=", 1) for pair in options.param if "=" in pair)
-    return CsvFormat(told.get("separator", "auto"), encoding=told.get("encoding", "auto"))
 
 
 def find_data(options: SimpleNamespace) -> str:
