@@ -55,9 +55,13 @@ def champion():
     return find_champion("made").version
 
 
+def write_no_card(*given, **named):
+    pass
+
+
 def pass_gate(run, readmit=False):
     """What the pipeline does with a candidate that passed every other check."""
-    return decide_candidate(run, REQUEST, lambda champion: Judgement([], {"accuracy": 0.9}), {}, readmit, Progress())
+    return decide_candidate(run, REQUEST, lambda champion: Judgement([], {"accuracy": 0.9}), {}, readmit, Progress(), write_no_card)
 
 
 # What is noted
@@ -330,7 +334,7 @@ def test_candidate_whose_champion_was_replaced_meanwhile_is_judged_again(version
             go_back()
         return Judgement([Check("again", passes or len(judged) == 1, 0.0, 0.0, "worse")], {"accuracy": 0.9})
 
-    outcome = decide_candidate(small_runs[3], REQUEST, judge, {}, False, Progress())
+    outcome = decide_candidate(small_runs[3], REQUEST, judge, {}, False, Progress(), write_no_card)
     assert judged == [versions[2], versions[1]]
     assert outcome.verdict == ("promoted" if passes else "rejected")
     assert outcome.champion.version == champion() == versions[3 if passes else 1]

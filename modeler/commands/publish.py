@@ -58,12 +58,8 @@ def publish_run(
     }, outcome.judgement.checks
 
 
-def _no_card(folder: Path, event: dict | None, tag: str, served: bool = False) -> None:
-    """Leaves out the model card."""
-
-
 def decide_candidate(
-    run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress, write_card: Callable = _no_card
+    run: Path, request, judge: Callable, provenance: dict, readmit: bool, progress, write_card: Callable
 ) -> Outcome:
     """Judge a run's candidate and, where it passes, make it the champion; note the outcome.
 
