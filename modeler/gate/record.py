@@ -35,10 +35,10 @@ def check_record(champion: StoredModel | None, candidate: Candidate, now: dict, 
     )
     if gain.high >= -MARGIN:
         return Check(NAME, True, gain.high, -MARGIN, f"{record}, which is not clearly worse")
-    then = now.get(gain.measure)
+    today = now.get(gain.measure)
     asked = (
-        f"has {then:.4g} on these data too, so the data changed"
-        if then is not None
+        f"has {today:.4g} on these data too, so the data changed"
+        if today is not None
         else "could not be asked on these data"
     )
     told = f"{record} is clearly worse. The champion {asked}. {_tell_drift(champion, candidate)}"

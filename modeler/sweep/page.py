@@ -84,20 +84,15 @@ def draw_scores(sweep: Sweep) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.style.context("modeler.plots"):
-        height = 1.2 + sum(0.5 + 0.35 * count_values(scored, name) for name in sweep.varied)
-        figure = Figure(figsize=(9, height))
-        shares = [0.5 + 0.35 * count_values(scored, name) for name in sweep.varied]
-        grid = figure.subplots(len(sweep.varied), 1, squeeze=False, height_ratios=shares, sharex=True)
+        heights = [0.5 + 0.35 * len({entry["parameters"][name] for entry in scored}) for name in sweep.varied]
+        figure = Figure(figsize=(9, 1.2 + sum(heights)))
+        grid = figure.subplots(len(sweep.varied), 1, squeeze=False, height_ratios=heights, sharex=True)
         for axes, name in zip(grid[:, 0], sweep.varied):
             draw_parameter(axes, scored, name)
         axes.set_xlabel(f"{sweep.score}, cross-validated: combinations, and their mean")
         sink = io.BytesIO()
         figure.savefig(sink, format="png", dpi=110)
     return base64.b64encode(sink.getvalue()).decode()
-
-
-def count_values(scored: list[dict], name: str) -> int:
-    return len({entry["parameters"][name] for entry in scored})
 
 
 def draw_parameter(axes, scored: list[dict], name: str) -> None:
