@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import click
 
 from modeler.commands.history import history
+from modeler.commands.monitor import monitor
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
 from modeler.commands.progress import Progress
 from modeler.commands.publish import publish_run
@@ -32,7 +33,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, sweep, score):
+for command in (verify, history, rollback, reproduce, sweep, score, monitor):
     command_line.add_command(command)
 
 

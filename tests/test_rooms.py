@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "cluster": set(),
     "score": {"model", "page", "service", "data", "cluster"},
     "sweep": {"model", "data", "runs", "cluster"},
-    "commands": {"model", "page", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep"},
+    "monitor": {"model", "data", "train", "gate"},
+    "commands": {"model", "page", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep", "monitor"},
 }
 SERVED = ["model", "page", "service"]
 UNSERVED = ["pandas", "sklearn", "onnx", "skl2onnx", "skops", "pyarrow", "jupyter_client", "nbformat", "papermill", "scipy"]

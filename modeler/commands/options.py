@@ -11,7 +11,7 @@ import click
 
 from modeler import QUIET, ModelerError, UsageError, did_you_mean
 
-OK, FAILED, USAGE, REJECTED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, REJECTED, DRIFT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 DEFAULT_NAME = "breast_cancer"
 EXAMPLES = """\b
 Examples:
@@ -23,7 +23,7 @@ Examples:
 \b
 Exit status: 0 promoted or unchanged, 1 something failed (unusable data included), 2 wrong usage, 3 rejected by
 the gate, 130 interrupted; verify and reproduce: 0 the same, 1 different; rollback: 0 done, 1 not done, and the
-champion stays."""
+champion stays; monitor: 4 drifted."""
 
 
 class Text(click.ParamType):

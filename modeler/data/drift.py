@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from modeler.model.contract import class_key
 from modeler.model.graph import MISSING, encode_columns
 
 BINS, NAMED = 20, 50  # at most: bins of numbers, categories by name
 FEWEST = 5  # rows of a bin, and of a category that is named, so that no single row can be read out
 SMALL = 5  # expected rows below which bins are pooled in a chi-square test (W. Cochran, Biometrics 10, 1954)
 LEAST_PSI, BY_CHANCE = 0.1, 0.05  # from which a column has drifted: its index, and the share of false findings
+OTHER = "(other)"  # categories that are not named
 HALF = 0.5  # added to every bin: one that is empty on one side has no logarithm
 
 
@@ -62,6 +65,16 @@ def list_counts(column: dict) -> np.ndarray:
     return np.array([*column["counts"], column["missing"]])
 
 
+def name_bins(column: dict) -> list[str]:
+    """What stands in each bin of a column of reference.json, as `count_values` orders them."""
+    if "values" in column:
+        rest = [OTHER] if column["type"] == "category" else []
+        return [*(class_key(value) for value in column["values"]), *rest, MISSING]
+    write = (lambda day: str(np.datetime64(int(day), "D"))) if column["type"] == "date" else "{:.4g}".format
+    texts = [write(edge) for edge in column["edges"]]
+    return [*(f"≤ {text}" for text in texts), f"> {texts[-1]}" if texts else "any", MISSING]
+
+
 def measure_psi(counts: np.ndarray, expected: np.ndarray) -> float:
     """Population stability index of two counts over the same bins, without what chance makes of it; never below 0.
 
@@ -93,19 +106,38 @@ def measure_p_value(counts: np.ndarray, expected: np.ndarray) -> float:
     return float(chi2_contingency(table, correction=False).pvalue)
 
 
-def list_drifted(counted: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """The names whose counts are apart by `LEAST_PSI` or more, and not by chance, with their index, the greatest first.
+@dataclass(frozen=True)
+class Drift:
+    """How far the counts of a column are apart from those expected: its index, and the chance that this is by chance.
 
-    `counted` holds counts and expected counts by name. Of names that did not drift, at most `BY_CHANCE` of those listed are
-    expected (Y. Benjamini and Y. Hochberg, Journal of the Royal Statistical Society B 57, 1995).
+    `p_value` is corrected for the number of columns that were compared.
+    """
+
+    psi: float
+    p_value: float
+
+    @property
+    def drifted(self) -> bool:
+        return self.psi >= LEAST_PSI and self.p_value <= BY_CHANCE
+
+
+def compare_counts(counted: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Drift]:
+    """The drift of each column, of counts and expected counts by name.
+
+    Of names that did not drift, at most `BY_CHANCE` of those that have are expected (Y. Benjamini and Y. Hochberg, Journal of the
+    Royal Statistical Society B 57, 1995).
     """
     from scipy.stats import false_discovery_control
 
     if not counted:
         return {}
-    chances = false_discovery_control([measure_p_value(*pair) for pair in counted.values()])
-    indices = {name: measure_psi(*pair) for name, pair in counted.items()}
-    drifted = [(name, psi) for (name, psi), p in zip(indices.items(), chances) if psi >= LEAST_PSI and p <= BY_CHANCE]
+    chances = false_discovery_control([measure_p_value(*pair) for pair in counted.values()]).tolist()
+    return {name: Drift(measure_psi(*pair), p_value) for (name, pair), p_value in zip(counted.items(), chances)}
+
+
+def list_drifted(counted: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """The names whose counts are apart by `LEAST_PSI` or more, and not by chance, with their index, the greatest first."""
+    drifted = [(name, drift.psi) for name, drift in compare_counts(counted).items() if drift.drifted]
     return dict(sorted(drifted, key=lambda pair: -pair[1]))
 
 

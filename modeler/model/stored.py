@@ -22,6 +22,10 @@ class StoredModel:
     path: Path
 
     @property
+    def name(self) -> str:
+        return self.tag.partition(":")[0]
+
+    @property
     def version(self) -> str:
         return self.tag.partition(":")[2]
 
