@@ -19,7 +19,7 @@ NOTEBOOK, REPORT = "monitor.ipynb", "drift.json"
     "steady, or too few rows to say; 4 drifted, or clearly worse than on the hold-out.",
 )
 @click.argument("name", metavar="[NAME[:VERSION]]", type=TEXT, default=DEFAULT_NAME)
-@click.option("--log", metavar="FOLDER", type=TEXT, help="the folder of `bentoml serve --arg log=FOLDER`")
+@click.option("--log", metavar="FOLDER", type=TEXT, help="the folder of the service's prediction log")
 @click.option(
     "--data", metavar="FILE", type=TEXT, help="a .csv or .parquet file of rows instead; also what `score` wrote"
 )
@@ -33,26 +33,25 @@ NOTEBOOK, REPORT = "monitor.ipynb", "drift.json"
     "--since",
     metavar="TIME",
     type=TEXT,
-    default="",
     help="rows from this time on, such as 2026-11-01 or 2026-11-01T06:00, in UTC",
 )
-@click.option("--until", metavar="TIME", type=TEXT, default="", help="rows before this time")
+@click.option("--until", metavar="TIME", type=TEXT, help="rows before this time")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object and nothing else on standard output")
 @click.pass_obj
-def monitor(root: Path, name: str, log: str | None, data: str | None, as_json: bool, **options) -> int:  # fmt: skip
+def monitor(root: Path, name: str, log: str | None, data: str | None, as_json: bool, **options) -> int:
     from modeler.model.stored import load_model
     from modeler.monitor.compare import read_reference
     from modeler.monitor.rows import find_log
 
     given = {"log": log, "data": data, "labels": options["labels"]}
-    check_options(given, options["since"], options["until"])
+    period = {bound: options[bound] or "" for bound in ("since", "until")}
+    check_options(given, **period)
     model, progress = load_model(name), Progress()
     read_reference(model)
     if log:
         given["log"] = find_log(Path(log).expanduser(), model.name)
     run = create_run(root / "runs", None)
-    parameters = {"since": options["since"], "until": options["until"], "out": "."}
-    parameters |= {"model": "model"} | link_inputs(run, {"model": model.path} | given)
+    parameters = period | {"out": "."} | link_inputs(run, {"model": model.path} | given)
     report = execute_report(root / "notebooks" / NOTEBOOK, run, parameters, model.tag, progress)
     print_result(report | {"run": str(run)} if as_json else describe_report(report, run))
     return DRIFT if report["verdict"] == "drifted" else OK
@@ -83,8 +82,9 @@ def link_inputs(run: Path, inputs: dict[str, str | Path | None]) -> dict[str, st
     for name, path in inputs.items():
         if path:
             path = Path(path).expanduser().resolve()
-            links[name] = name + (path.suffix.lower() if name in ("data", "labels") else "")
-            (run / links[name]).symlink_to(path)
+            (run / name).mkdir()
+            (run / name / path.name).symlink_to(path)
+            links[name] = name if name == "log" else f"{name}/{path.name}"  # a log's folder has the name of its model
     return links
 
 

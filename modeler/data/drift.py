@@ -13,7 +13,7 @@ from modeler.model.graph import MISSING, encode_columns
 BINS, NAMED = 20, 50  # at most: bins of numbers, categories by name
 FEWEST = 5  # rows of a bin, and of a category that is named, so that no single row can be read out
 SMALL = 5  # expected rows below which bins are pooled in a chi-square test (W. Cochran, Biometrics 10, 1954)
-LEAST_PSI, BY_CHANCE = 0.1, 0.05  # from which a column has drifted: its index, and the share of false findings
+LEAST_PSI, BY_CHANCE = 0.1, 0.01  # from which a column has drifted: its index, and the share of false findings
 OTHER = "(other)"  # categories that are not named
 HALF = 0.5  # added to every bin: one that is empty on one side has no logarithm
 
@@ -93,17 +93,28 @@ def measure_psi(counts: np.ndarray, expected: np.ndarray) -> float:
 def measure_p_value(counts: np.ndarray, expected: np.ndarray) -> float:
     """p of the chi-square test that two counts over the same bins are samples of one distribution (K. Pearson, 1911).
 
-    Bins in which either has fewer than `SMALL` expected rows are pooled. 1 where less than two bins remain.
+    Neighbouring bins are pooled until the smaller sample has `SMALL` rows to expect there; by `expected` alone, since pooling by
+    the rows that came would make of chance a finding. 1 where less than two bins remain.
     """
     from scipy.stats import chi2_contingency
 
-    table = np.stack([counts, expected])
-    few = table.sum(axis=0) * table.sum(axis=1).min() < SMALL * table.sum()
-    table = np.column_stack([table[:, ~few], table[:, few].sum(axis=1)])
-    table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2 or not table.sum(axis=1).all():
+    if not counts.sum() or not expected.sum():
         return 1.0
-    return float(chi2_contingency(table, correction=False).pvalue)
+    starts = _pool_bins(expected * min(counts.sum(), expected.sum()) / expected.sum())
+    table = np.add.reduceat(np.stack([counts, expected]), starts, axis=1)
+    table = table[:, table.sum(axis=0) > 0]
+    return float(chi2_contingency(table, correction=False).pvalue) if table.shape[1] > 1 else 1.0
+
+
+def _pool_bins(expected: np.ndarray) -> list[int]:
+    """Where pools of neighbouring bins begin, of `SMALL` expected rows or more each; what is left belongs to the last."""
+    starts, held = [0], 0.0
+    for place, rows in enumerate(expected.tolist()):
+        held += rows
+        if held >= SMALL:
+            starts.append(place + 1)
+            held = 0.0
+    return starts[:-1] or [0]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """The rows that a model was asked, with its answers, as its prediction log has them."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,6 @@ from modeler.model.contract import class_key, used_features
 from modeler.model.stored import CONTRACT, StoredModel
 
 BLOCK = 1 << 24  # bytes of a log that are parsed at once
-HOUR = timedelta(hours=1)
-FILE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)-.*\.jsonl")
 KINDS = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), "date": pa.string()}
 
 
@@ -83,7 +80,7 @@ def find_log(folder: Path, name: str) -> Path:
     for path in (folder / name, folder):
         if path.is_dir() and (path != folder or any(path.glob("*.jsonl"))):
             return path
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    there = sorted({path.parent.name for path in folder.glob("*/*.jsonl")})
     known = f"; it has logs of {list_names(there)}" if there else ""
     raise ModelerError(
         f"{folder} holds no prediction log of {name}{known}; give the folder of `bentoml serve --arg log=FOLDER`"
@@ -98,9 +95,7 @@ def read_log(folder: Path, model: StoredModel, since: datetime | None = None, un
     """
     folder, contract = find_log(Path(folder), model.name), model.read(CONTRACT)
     reader = _LogReader(model.tag, contract, since, until)
-    parts = [
-        part for path in sorted(folder.glob("*.jsonl")) if _may_hold(path, since, until) for part in reader.read(path)
-    ]
+    parts = [part for path in sorted(folder.glob("*.jsonl")) for part in reader.read(path)]
     times = np.concatenate([np.zeros(0, "datetime64[us]"), *(part.times for part in parts)])
     order = np.argsort(times, kind="stable")
     empty = reader.convert(reader.schema.empty_table())
@@ -114,17 +109,6 @@ def read_log(folder: Path, model: StoredModel, since: datetime | None = None, un
         pd.concat([part.keys for part in parts], ignore_index=True).iloc[order].reset_index(drop=True),
         notes=tuple(reader.list_notes()),
     )
-
-
-def _may_hold(path: Path, since: datetime | None, until: datetime | None) -> bool:
-    """May a file hold rows of this time? A line stands in the file of the hour in which it was written, at most an hour late."""
-    if not (named := FILE.fullmatch(path.name)):
-        return True
-    try:
-        hour = datetime.fromisoformat(f"{named[1]}:00+00:00")
-    except ValueError:
-        return True
-    return not (since and hour + HOUR <= since) and not (until and hour - HOUR >= until)
 
 
 @dataclass
@@ -227,9 +211,9 @@ class _LogReader:
     def list_notes(self) -> Iterator[str]:
         """What was left out."""
         if self.broken:
-            yield f"{self.broken:,} broken lines are left out, as a crash leaves them"
+            yield f"broken lines, as a crash leaves them, are left out: {self.broken:,}"
         for tag, rows in sorted(self.others.items()):
-            yield f"{rows:,} rows that {tag} answered are left out; `pipeline.py monitor {tag}` looks at them"
+            yield f"rows that {tag} answered are left out: {rows:,}; `pipeline.py monitor {tag}` looks at them"
         if self.unknown:
             yield f"columns that the contract does not know are left out: {list_names(sorted(self.unknown))}"
 

@@ -80,6 +80,8 @@ def _read_frame(path: Path, model: StoredModel, contract: dict) -> tuple[pd.Data
         content = read(path, replace(told, columns=_settle(told.columns, names, contract)))
     except OSError as error:
         raise ModelerError(f"{path} cannot be read: {error.strerror or error}; allow us to read it") from None
+    except ModelerError as error:
+        raise ModelerError(str(error).replace("columns makes", f"of {path}, the contract makes", 1)) from None
     return content.frame, list(content.notes)
 
 
@@ -88,6 +90,7 @@ def _settle(told: str, names: list[str], contract: dict) -> str:
     kept = [part for part in next(csv.reader([told], skipinitialspace=True), []) if part.rpartition("=")[0] in names]
     free = set(names) - {part.rpartition("=")[0] for part in kept}
     used = {f["name"]: f["type"] for f in used_features(contract) if f["type"] != "date" and not has_texts(f)}
+    used |= {name: "category" for name in (contract["target"]["name"], "label") if contract["target"]["classes"]}
     text = io.StringIO()
     csv.writer(text).writerow([*kept, *(f"{name}={used[name]}" for name in names if name in free & used.keys())])
     return text.getvalue().strip()
