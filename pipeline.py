@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import click
 
 from modeler.commands.history import history
+from modeler.commands.key import key
 from modeler.commands.monitor import monitor
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
 from modeler.commands.progress import Progress
@@ -33,7 +34,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, sweep, score, monitor):
+for command in (verify, history, rollback, reproduce, sweep, score, monitor, key):
     command_line.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 from pathlib import Path
 
 import bentoml
@@ -18,11 +19,12 @@ from modeler.inside import (
     stand_in_for_uv,
     use_arguments,
 )
+from modeler.service.access import Access, read_keys, read_origins
 from modeler.service.bento import PinnedModel, describe_bento, read_bento_tag
 from modeler.service.body import RequestError
 from modeler.service.front import Front
 from modeler.service.prediction_log import PredictionLog
-from modeler.service.telemetry import Metrics, share_metrics
+from modeler.service.telemetry import FOLDER, Metrics, share_metrics
 
 
 class Arguments(BaseModel, extra="forbid"):
@@ -40,17 +42,29 @@ class Arguments(BaseModel, extra="forbid"):
     log: str = Field("off", min_length=1, description="the folder of the prediction log")
     log_share: float = Field(1.0, gt=0, le=1, description="the share of requests that are logged")
     log_days: int = Field(30, ge=1, description="days after which a file of the prediction log is removed")
+    keys: str = Field("off", min_length=1, description="the key file: who may ask")
+    origins: str = Field("off", min_length=1, description="web pages that may ask: their origins, with commas")
+    rate: int = Field(0, ge=0, le=1_000_000, description="requests a second of each key, or address; 0: no limit")
     base_image: str = Field("python:3.11-slim", description="the image that `bentoml build` builds on; pin a digest")
 
 
 log = logging.getLogger("bentoml.prediction")
 arguments, pinned = use_arguments(Arguments), read_bento_tag(Path(__file__))
 tag = pinned or arguments.model
-log_folder = None if arguments.log == "off" else Path(arguments.log).expanduser()
-if pinned and log_folder and not log_folder.is_absolute():
-    raise bentoml.exceptions.InvalidArgument(
-        f"--arg log={arguments.log}: of a bento, give the whole path of the folder, such as --arg log=/log"
-    )
+log_folder, key_file = (
+    None if given == "off" else Path(given).expanduser() for given in (arguments.log, arguments.keys)
+)
+for name, path in (("log", log_folder), ("keys", key_file)):
+    if pinned and path and not path.is_absolute():
+        raise bentoml.exceptions.InvalidArgument(
+            f"--arg {name}={path}: of a bento, give the whole path, such as --arg {name}=/{name}"
+        )
+try:
+    origins = [] if arguments.origins == "off" else read_origins(arguments.origins)
+    if key_file:
+        read_keys(key_file)  # also in BentoML's parent process, which then does not start
+except ModelerError as error:
+    raise bentoml.exceptions.InvalidArgument(str(error)) from None
 
 
 class FrontedService(service_class()):
@@ -62,8 +76,9 @@ class FrontedService(service_class()):
         if log_folder:
             folder, limits = log_folder / tag.partition(":")[0], (arguments.log_share, arguments.log_days)
             rows_log = PredictionLog(folder, *limits, metrics.count_lines)
+        access = Access(key_file, arguments.rate, origins, os.environ.get(FOLDER))
         limits = arguments.max_body, arguments.grace
-        return Front(make_app(self), bentoml.get_current_service, metrics, *limits, rows_log)
+        return Front(make_app(self), bentoml.get_current_service, metrics, *limits, rows_log, access)
 
 
 @bentoml.service(

@@ -1,6 +1,7 @@
-"""Bodies of prediction requests: the four forms pandas writes, validated with a model made from the contract."""
+"""Bodies of prediction requests: their headers, and the four forms pandas writes, validated with a model made from the contract."""
 
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -21,6 +22,8 @@ MOST_SUGGESTIONS = 10  # different unknown columns of one request that get a "di
 LONGEST_ECHO = 100  # characters of a caller's text that an answer repeats
 MOST_SHOWN = 20  # categories that a description lists
 RECORDS, ONE_RECORD, COLUMNS, INDEXED_COLUMNS = FORMS = ("records", "one record", "columns", "indexed columns")
+JSON = "application/json"
+JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
 TYPES = {"number": Annotated[float, Field(ge=-LARGEST, le=LARGEST)], "boolean": bool, "category": str}
 EXPECTED = {"number": "a number", "boolean": "true or false", "category": "a text", "date": "a date"}
 
@@ -35,6 +38,26 @@ class RequestError(Exception):
         super().__init__(sentence)
         self.status, self.headers = status, headers
         self.answer = {"error": sentence, "detail": list(faults) or [describe_fault(sentence, value=value)]}
+
+
+def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | None:
+    """The refusal of a request for its headers alone, if any. A body without a type is taken for JSON."""
+    if int(headers.get(b"content-length") or 0) > max_body:
+        return refuse_size(max_body)
+    content_type = headers.get(b"content-type", JSON.encode()).decode("latin-1")
+    media, _, parameters = content_type.lower().partition(";")
+    charset = CHARSET.search(parameters)
+    if not JSON_TYPE.fullmatch(media.strip()) or (charset and charset[1] not in ("utf-8", "utf8", "us-ascii")):
+        sentence = "the body must be JSON in UTF-8: send the header content-type: application/json"
+        return RequestError(415, sentence, value=content_type)
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+    if encoding.strip().lower() not in ("", "identity"):
+        return RequestError(415, "the body must not be compressed", value=encoding)
+    return None
+
+
+def refuse_size(max_body: int) -> RequestError:
+    return RequestError(413, f"the body is too large; send at most {max_body} bytes a request")
 
 
 class BodyReader:

@@ -6,7 +6,6 @@ request in memory for a minute, and the metrics grow with every new path.
 
 import asyncio
 import logging
-import re
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,9 @@ from pydantic_core import to_json
 from modeler import ModelerError, did_you_mean
 from modeler.inside import answer_unreadable
 from modeler.page.files import answer_file, list_routes
-from modeler.service.body import RequestError
-from modeler.service.openapi import describe_api
+from modeler.service.access import Access
+from modeler.service.body import JSON, RequestError, find_refusal, refuse_size
+from modeler.service.openapi import describe_access, describe_api
 from modeler.service.pages import NOTEBOOKS, write_policy
 from modeler.service.signals import handle_signals
 from modeler.service.telemetry import Metrics, choose_request_id, write_log_line
@@ -31,8 +31,6 @@ BODY_SECONDS = 30  # in which a body must have arrived
 DRAIN_SECONDS = 3  # of reading the body of a refused request: a client sees no answer while it is sending
 READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
-JSON = "application/json"
-JSON_TYPE, CHARSET = re.compile(r"application/([\w.+-]+\+)?json"), re.compile(r'charset="?([\w.-]+)')
 log = logging.getLogger("bentoml.front")
 
 
@@ -56,11 +54,22 @@ class Front:
 
     `get_service` returns the service's instance, once the application has started. Its `predictor` is None when the model
     cannot answer, and its `fault` says why. Its `load`, called at SIGHUP, replaces the predictor. `max_body` is in bytes,
-    `grace` in seconds after SIGTERM or SIGINT. `log` is the prediction log, if there is one.
+    `grace` in seconds after SIGTERM or SIGINT. `log` is the prediction log, if there is one. What `access` demands holds for
+    every route but `_open`: a page must load before it can ask a person for a key.
     """
 
-    def __init__(self, app, get_service: Callable, metrics: Metrics, max_body: int, grace: int, log=None):
-        self._log = log
+    def __init__(
+        self,
+        app,
+        get_service: Callable,
+        metrics: Metrics,
+        max_body: int,
+        grace: int,
+        log=None,
+        access: Access | None = None,
+    ):
+        self._log, self._access = log, access or Access()
+        self._open = {"/livez", "/readyz", STATIC, *list_routes()}
         self._app, self._get_service, self._metrics = app, get_service, metrics
         self._max_body, self._grace, self._openapi = max_body, grace, None
         self._threads = ThreadPoolExecutor(1, "large-bodies")
@@ -101,7 +110,7 @@ class Front:
         sent = Reply(499, b"", [])  # what is noted when the client goes away before its answer
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
-            reply.headers.append((b"x-request-id", request_id.encode()))
+            reply.headers += [(b"x-request-id", request_id.encode()), *self._access.name_origin(headers)]
             kind = "http" if scope["type"] == "http" else "websocket.http"
             await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
             await send({"type": f"{kind}.response.body", "body": reply.body})
@@ -109,14 +118,15 @@ class Front:
         except ClientGone:
             pass
         finally:
-            self._note(request_id, method, route, sent, perf_counter() - started)
+            self._note(request_id, method, route, sent, perf_counter() - started, scope.get("caller"))
 
-    def _note(self, request_id: str, method: str | None, route: str, reply: Reply, seconds: float) -> None:
-        """Count a request and write its line of the log."""
-        self._metrics.count_request(route, reply.status, seconds)
+    def _note(self, request_id: str, method: str | None, route: str, reply: Reply, seconds: float, caller=None) -> None:
+        """Count a request and write its line of the log. `caller` names its key, "" if that is wrong; None if it needs none."""
+        self._metrics.count_request(route, reply.status, seconds, caller)
         predictor = getattr(self._get_service(), "predictor", None)
         write_log_line(
             request_id=request_id,
+            key=caller or None,
             model=reply.model or (predictor and predictor.tag),  # the one that answered may have been replaced since
             rows=reply.rows,
             status=reply.status,
@@ -149,6 +159,10 @@ class Front:
             return _refuse(RequestError(500, f"the request failed; the log tells more under its id, {request_id}"))
 
     async def _answer(self, route: str, scope, headers: dict[bytes, bytes], receive) -> Reply:
+        if allowed := self._access.answer_preflight(scope, headers):
+            return Reply(204, b"", [*allowed])
+        if route not in self._open:
+            self._access.admit(scope, headers)
         if scope["type"] != "http":
             raise RequestError(400, "this is no WebSocket; /docs.json lists the routes and their methods")
         if route == "other":
@@ -194,7 +208,7 @@ class Front:
                     more, body = message.get("more_body", False), message.get("body", b"")
                     size += len(body)
                     if refusal is None and size > self._max_body:
-                        refusal = _too_large(self._max_body)
+                        refusal = refuse_size(self._max_body)
                         parts.clear()
                         limit.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
                     if refusal is None:
@@ -212,10 +226,11 @@ class Front:
         return service.predictor
 
     async def _reload(self) -> None:
-        """Load the model anew, once for each SIGHUP; the former one answers meanwhile."""
+        """Load keys and model anew, once for each SIGHUP; the former ones answer meanwhile."""
         async with self._loading:
             await self._started.wait()
-            await asyncio.get_running_loop().run_in_executor(None, self._get_service().load)
+            for load in (self._access.load, self._get_service().load):
+                await asyncio.get_running_loop().run_in_executor(None, load)
             self._openapi = None
 
     async def _show_model(self, scope, headers, receive) -> Reply:
@@ -234,7 +249,7 @@ class Front:
         predictor = self._get_predictor()
         if self._openapi is None:
             document = describe_api(predictor.contract, predictor.example, predictor.max_rows, self._max_body)
-            self._openapi = to_json(document)
+            self._openapi = to_json(describe_access(document, bool(self._access.file), self._access.rate))
         return _reply(self._openapi, JSON)
 
     async def _show_page(self, scope, headers, receive) -> Reply:
@@ -263,26 +278,6 @@ class Front:
             told = "there is nothing at this path" if start["status"] == 404 else "BentoML refused this"
             raise RequestError(start["status"], f"{told}; /docs.json lists the routes")
         return Reply(start["status"], b"".join(part.get("body", b"") for part in parts), list(start["headers"]))
-
-
-def find_refusal(headers: dict[bytes, bytes], max_body: int) -> RequestError | None:
-    """The refusal of a request for its headers alone, if any. A body without a type is taken for JSON."""
-    if int(headers.get(b"content-length") or 0) > max_body:
-        return _too_large(max_body)
-    content_type = headers.get(b"content-type", JSON.encode()).decode("latin-1")
-    media, _, parameters = content_type.lower().partition(";")
-    charset = CHARSET.search(parameters)
-    if not JSON_TYPE.fullmatch(media.strip()) or (charset and charset[1] not in ("utf-8", "utf8", "us-ascii")):
-        sentence = "the body must be JSON in UTF-8: send the header content-type: application/json"
-        return RequestError(415, sentence, value=content_type)
-    encoding = headers.get(b"content-encoding", b"").decode("latin-1")
-    if encoding.strip().lower() not in ("", "identity"):
-        return RequestError(415, "the body must not be compressed", value=encoding)
-    return None
-
-
-def _too_large(max_body: int) -> RequestError:
-    return RequestError(413, f"the body is too large; send at most {max_body} bytes a request")
 
 
 def _reply(body: bytes, content_type: str, status: int = 200, headers: Sequence = (), **told) -> Reply:

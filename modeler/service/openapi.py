@@ -57,6 +57,23 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
     }
 
 
+def describe_access(document: dict, keys: bool, rate: int) -> dict:
+    """Add to `describe_api` what routes answer where they need a key, and where each client may ask `rate` times a second."""
+    if keys:
+        scheme = {"type": "http", "scheme": "bearer", "description": "a key of `python pipeline.py key NAME`"}
+        document["components"]["securitySchemes"], document["security"] = {"key": scheme}, [{"key": []}]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if path in ("/livez", "/readyz"):
+                operation |= {"security": []} if keys else {}
+                continue
+            if keys:
+                operation["responses"]["401"] = _respond("A right key is missing", _refer("Error"))
+            if rate:
+                operation["responses"]["429"] = _respond(f"More than {rate} requests a second", _refer("Error"))
+    return document
+
+
 def make_example(contract: dict) -> dict:
     """One record: the first row of the training data, without the columns that are not used."""
     return {feature["name"]: feature["example"] for feature in used_features(contract)}

@@ -66,10 +66,17 @@ class Metrics:
         self._logged = prometheus_client.Counter(
             "prediction_log_lines", "Lines of the prediction log: written or dropped", ["outcome"], **here
         )
+        self._callers = prometheus_client.Counter(
+            "key_requests",
+            "Requests that need a key, by its name, which is empty without a right one, and status",
+            ["key", "http_response_code"],
+            **here,
+        )
         self._labels = {"service_name": service, "service_version": version, "runner_name": service}
-        self._of_route, self._of_label = {}, {}
+        self._of_route, self._of_label, self._of_caller = {}, {}, {}
 
-    def count_request(self, route: str, status: int, seconds: float) -> None:
+    def count_request(self, route: str, status: int, seconds: float, caller: str | None = None) -> None:
+        """Count a request by route and status and, unless it needs no key, by its caller and status."""
         key = route, status
         if key not in self._of_route:
             labels = {"endpoint": route, "http_response_code": status, **self._labels}
@@ -77,6 +84,11 @@ class Metrics:
         requests, durations = self._of_route[key]
         requests.inc()
         durations.observe(seconds)
+        if caller is not None:
+            key = caller, status
+            if key not in self._of_caller:
+                self._of_caller[key] = self._callers.labels(*key)
+            self._of_caller[key].inc()
 
     def count_answer(self, model: str, labels: list[str], warnings: list[str]) -> None:
         for family, values in ((self._predictions, labels), (self._warnings, warnings)):
