@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import bentoml
@@ -24,6 +25,7 @@ from modeler.data.tables import Table
 from modeler.model.answers import decode_answers
 from modeler.model.contract import write_json
 from modeler.model.stored import StoredModel, content_version
+from modeler.service.access import Access
 from modeler.service.front import Front
 from modeler.service.predictor import Predictor
 from modeler.service.telemetry import Metrics
@@ -87,13 +89,19 @@ def store_model(folder, kind: str, change=lambda frame: frame) -> StoredModel:
 
 
 @contextmanager
-def serve(predictors: dict[str, Predictor], max_rows: int = 10_000):
-    """The address of a server in a thread, and the services by name, whose predictors may be exchanged."""
+def serve(predictors: dict[str, Predictor], key_files: dict[str, Path] = {}):
+    """The address of a server in a thread, and the services by name, whose predictors and `access` may be exchanged.
+
+    `key_files` are those of the services that ask for keys.
+    """
     folder = f"{bentoml.__path__[0]}/_internal/server/static_content"
     files = Starlette(routes=[Mount("/static_content", StaticFiles(directory=folder))])
-    services = {name: SimpleNamespace(predictor=predictor, fault="") for name, predictor in predictors.items()}
+    services = {
+        name: SimpleNamespace(predictor=predictor, fault="", access=Access(key_files.get(name)))
+        for name, predictor in predictors.items()
+    }
     fronts = {
-        name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10)
+        name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10, access=service.access)
         for name, service in services.items()
     }
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import httpx
 import numpy as np
@@ -15,19 +16,23 @@ from playwright.sync_api import expect, sync_playwright
 from modeler.data.rows import raw_records
 from modeler.model.contract import used_features
 from modeler.page.files import FOLDER, TYPES
+from modeler.service.access import make_key
 from modeler.service.openapi import make_example
 from modeler.service.predictor import Predictor
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 KINDS = ["two", "several", "values"]
+LOCKED = "locked"  # the path of a service that asks for a key
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The address of the server, and its services by the kind of their model."""
-    folder = tmp_path_factory.mktemp("models")
-    with serve({kind: Predictor(store_model(folder / kind, kind), 10_000) for kind in KINDS}) as served:
+    folder, key_file = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("keys") / "keys"
+    key_file.write_text(make_key("app")[1])
+    predictors = {kind: Predictor(store_model(folder / kind, kind), 10_000) for kind in KINDS}
+    with serve(predictors | {LOCKED: predictors["two"]}, {LOCKED: key_file}) as served:
         yield served
 
 
@@ -54,7 +59,7 @@ def page(browser, site):
     yield page
     context.close()
     assert wrong == []
-    inside = re.compile(rf"(blob:)?{site[0]}/({'|'.join(KINDS)})/|data:")
+    inside = re.compile(rf"(blob:)?{site[0]}/({'|'.join([*KINDS, LOCKED])})/|data:")
     assert [url for url in asked if not inside.match(url)] == []
 
 
@@ -478,6 +483,77 @@ def test_dropped_file_is_read(page, site):
     }""")
     expect_text(page.locator("dd").first, "dropped.csv, 1 row")
     expect_shown(page.locator("#file"))
+
+
+# A service that asks for a key.
+
+
+@pytest.fixture
+def key(site):
+    """A key of the service that asks for one, the only one now."""
+    return exchange_key(site)
+
+
+def exchange_key(site) -> str:
+    access = site[1][LOCKED].access
+    key, line = make_key("app")
+    access.file.write_text(line)
+    access.load()
+    return key
+
+
+def enter(page, key):
+    page.locator("#key").fill(key)
+    page.get_by_role("button", name="Go on").click()
+
+
+def test_page_asks_for_a_key_and_keeps_it_for_the_tab(page, site, key):
+    visit(page, site, LOCKED)
+    expect_text(page.locator("dialog label"), "The service asks for a key:")
+    assert Axe().run(page).response["violations"] == []
+    page.keyboard.press("Escape")
+    expect_text(page.locator("dialog label"), "The service asks for a key:")
+    enter(page, "nonsense ü")
+    expect_text(page.locator("dialog label"), "The service does not know this key. Another one:")
+    enter(page, f" {key}\u200b")
+    predictor = site[1][LOCKED].predictor
+    expect_text(page.locator("#headline"), show(answer(predictor, make_example(predictor.contract))))
+    page.reload()
+    expect_shown(page.locator(".bars"))
+    assert page.locator("dialog").count() == 0
+    visit(page, site, "two")  # another service of this origin does not get the key
+    expect_shown(page.locator(".bars"))
+    with page.expect_request("**/predict") as asked:
+        field(page, "rooms").fill("2")
+    assert "authorization" not in asked.value.headers
+    other = page.context.new_page()
+    visit(other, site, LOCKED)
+    expect_shown(other.locator("#key"))
+
+
+def test_key_that_is_withdrawn_is_asked_for_anew_and_nothing_typed_is_lost(page, site, key):
+    predictor = visit(page, site, LOCKED)
+    enter(page, key)
+    expect_shown(page.locator(".bars"))
+    key = exchange_key(site)
+    field(page, "rooms").fill("2")
+    expect_text(page.locator("dialog label"), "The service does not know this key. Another one:")
+    enter(page, key)
+    expect_text(page.locator("#headline"), show(answer(predictor, make_example(predictor.contract) | {"rooms": 2})))
+    assert field(page, "rooms").input_value() == "2"
+
+
+def test_links_and_the_page_for_programmers_have_the_key_too(page, site, key):
+    predictor = visit(page, site, LOCKED, "docs")
+    enter(page, key)
+    page.locator(".opblock-summary-control").first.click()
+    page.get_by_role("button", name="Execute", exact=True).click()
+    expect_text(page.locator(".live-responses-table .response .response-col_status"), re.compile("^200"))
+    page.get_by_role("link", name="The model as JSON").click()
+    assert json.loads(page.locator("body").inner_text())["tag"] == predictor.tag
+    (cookie,) = page.context.cookies(page.url)
+    assert cookie["path"] == f"/{LOCKED}/model" and cookie["sameSite"] == "Strict"
+    assert cookie["expires"] <= time.time() + 10 and page.context.cookies(f"{site[0]}/{LOCKED}/predict") == []
 
 
 # All pages.

@@ -5,7 +5,6 @@ import { fold, make, say, showNumber, showShare } from "./elements.js";
 const MOST_BARS = 6; // classes shown before the rest is folded
 const MOST_REASONS = 8; // columns of an explanation before the rest is folded
 
-/** The answer in a few words, for the headline. */
 export function nameAnswer(answer) {
   if ("low" in answer) return [showNumber(answer.value), `${showNumber(answer.low)} to ${showNumber(answer.high)}`];
   if ("value" in answer) return [showNumber(answer.value), ""];
@@ -45,24 +44,23 @@ function drawClasses(answer, target) {
 }
 
 function drawBar(name, share, chosen, threshold) {
-  const fill = make("span", { class: "fill" });
-  fill.style.width = `${100 * share}%`;
-  const track = make("span", { class: "track", "aria-hidden": "true" }, fill);
-  if (threshold !== null) {
-    const mark = make("span", { class: "threshold" });
-    mark.style.left = `${100 * threshold}%`;
-    track.append(mark);
-  }
-  return make(
-    "li",
-    { class: chosen ? "chosen" : "other" },
-    make("span", { class: "name" }, name),
-    make("span", { class: "figure" }, showShare(share)),
-    track,
-  );
+  const mark = threshold === null ? [] : [draw("threshold", { left: `${100 * threshold}%` })];
+  const track = [draw("fill", { width: `${100 * share}%` }), ...mark];
+  return drawItem(chosen ? "chosen" : "other", [name], [showShare(share)], track);
 }
 
-/** A list, of which all but the first items are folded. */
+const span = (kind, ...content) => make("span", { class: kind }, ...content);
+const draw = (kind, style) => {
+  const part = span(kind);
+  Object.assign(part.style, style);
+  return part;
+};
+
+function drawItem(kind, name, figure, track) {
+  const below = make("span", { class: "track", "aria-hidden": "true" }, ...track);
+  return make("li", { class: kind, title: name[0] }, span("name", ...name), span("figure", ...figure), below);
+}
+
 function listAndFold(items, most, kind, nameRest) {
   const [shown, rest] = [items.slice(0, most), items.slice(most)].map((part) => make("ul", { class: kind }, ...part));
   return items.length > most ? [shown, fold(`${items.length - most} more, ${nameRest()}`, rest)] : [shown];
@@ -92,15 +90,7 @@ export function drawReasons(root, answer, target, show) {
 
 /** A bar to the right or the left of the middle; `length` is from -1 to 1. */
 function drawReason(name, by, length, figure, entered) {
-  const fill = make("span", { class: "fill" });
-  fill.style.width = `${50 * Math.abs(length)}%`;
-  fill.style.left = `${50 + 50 * Math.min(length, 0)}%`;
   const word = by > 0 ? "raises" : by < 0 ? "lowers" : "unmoved";
-  return make(
-    "li",
-    { class: word },
-    make("span", { class: "name", title: name }, name, make("span", { class: "entered" }, ` ${entered}`)),
-    make("span", { class: "figure" }, make("span", { class: "entered" }, word), ` ${figure}`),
-    make("span", { class: "track", "aria-hidden": "true" }, fill),
-  );
+  const bar = draw("fill", { width: `${50 * Math.abs(length)}%`, left: `${50 + 50 * Math.min(length, 0)}%` });
+  return drawItem(word, [name, span("entered", ` ${entered}`)], [span("entered", word), ` ${figure}`], [bar]);
 }

@@ -1,5 +1,7 @@
 // Asking the service, and telling its faults from its absence.
 
+import { askForKey, key } from "./key.js";
+
 /** Nobody answered, or something on the way did that is not the service; it is worth trying again. */
 export class Unreachable extends Error {}
 
@@ -8,15 +10,20 @@ const PATIENCE = 30_000; // milliseconds for one answer
 
 /** Status and content of an answer; `body` is posted. */
 export async function ask(path, { body, signal = new AbortController().signal } = {}) {
+  const sent = key;
   const settings = {
     method: body ? "POST" : "GET",
     body,
+    headers: { "content-type": "application/json", ...(sent && { authorization: `Bearer ${sent}` }) },
     signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
   };
-  if (body) settings.headers = { "content-type": "application/json" };
   const answer = await fetch(path, settings).catch(() => null);
   const content = await answer?.json().catch(() => null);
   signal.throwIfAborted();
+  if (answer?.status === 401) {
+    await askForKey(sent);
+    return ask(path, { body, signal });
+  }
   if (!answer || (answer.ok && !content)) throw new Unreachable("The service cannot be reached.");
   if ([429, 502, 503, 504].includes(answer.status)) {
     throw new Unreachable(content?.error ? `The service says: ${content.error}.` : "The service cannot answer.");
@@ -41,9 +48,6 @@ export async function askUntilAnswered(path, options, tell) {
 
 const wait = (seconds, signal) =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, 1000 * seconds);
-    signal?.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    });
+    setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => reject(signal.reason));
   });

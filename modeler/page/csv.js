@@ -8,9 +8,7 @@ export function decode(bytes) {
   for (const encoding of ["utf-8", "windows-1252"]) {
     try {
       return { text: new TextDecoder(encoding, { fatal: true }).decode(bytes), encoding }; // without the byte order mark
-    } catch {
-      continue;
-    }
+    } catch {}
   }
   return null;
 }

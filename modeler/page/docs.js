@@ -1,10 +1,19 @@
 // Swagger UI, as BentoML brings it, for the service's OpenAPI document.
+
+import { ask } from "./ask.js";
+import { key } from "./key.js";
+
+await ask("docs.json").catch(() => null); // a person is asked for a key, if there must be one
 window.SwaggerUIBundle({
   url: "docs.json",
   dom_id: "#swagger-ui",
   validatorUrl: null, // nothing is asked outside
   defaultModelsExpandDepth: 0,
   tryItOutEnabled: true,
+  requestInterceptor(request) {
+    if (key) request.headers.Authorization ??= `Bearer ${key}`;
+    return request;
+  },
   syntaxHighlight: { theme: "arta" }, // the default's numbers have too little contrast
 });
 

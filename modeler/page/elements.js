@@ -11,10 +11,8 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Small text. */
 export const say = (text) => make("p", { class: "quiet" }, text);
 
-/** Content that a person may unfold. */
 export const fold = (title, content) => make("details", {}, make("summary", {}, title), content);
 
 export const find = (id) => document.getElementById(id);

@@ -19,7 +19,7 @@ export function createField(feature, id) {
   const label = make("label", { for: control.input.id, title: feature.name }, feature.name);
   const field = {
     feature,
-    element: make("div", { class: "field" }, label, ...control.elements, hint, note),
+    element: make("div", { class: "field" }, label, ...(control.elements ?? [control.input]), hint, note),
     text: control.text,
     show: () => (feature.type === "boolean" ? control.input.selectedOptions[0].text : showMoment(control.text())),
     write: control.write,
@@ -65,7 +65,6 @@ const CONTROLS = {
     const decimal = findDecimal(feature);
     return {
       input,
-      elements: [input],
       text: () => input.value.trim(),
       write: (text) => (input.value = decimal === "," ? text.replace(".", ",") : text),
       read() {
@@ -84,7 +83,6 @@ const CONTROLS = {
     const input = make("input", { id, type, max, step: "any" });
     return {
       input,
-      elements: [input],
       text: () => input.value,
       write: (text) => (input.value = text.replace(/Z$/, "")),
       broken: () => input.validity.badInput,
@@ -100,7 +98,6 @@ const CONTROLS = {
     const select = make("select", { id }, ...options);
     return {
       input: select,
-      elements: [select],
       text: () => select.value,
       write: (text) => (select.value = text === "true" || text === "false" ? text : ""),
       read: () => ({ value: select.value === "true" }),

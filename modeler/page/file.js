@@ -13,7 +13,6 @@ const MOST_FAULTS = 1000; // after which the rest of a file is not asked for
 const MOST_LISTED = 100; // faults shown
 const NAMES = { ",": "comma", ";": "semicolon", "\t": "tab", ".": "point" };
 
-/** A sentence for the person who chose the file. */
 class Refusal extends Error {}
 
 function refuse(sentence) {
@@ -84,18 +83,9 @@ async function readTable(file, used) {
   const numeric = columns.filter(({ feature }) => feature.type === "number").map(({ place }) => place);
   const lost = [...needed].filter((name) => !header.includes(name));
   const extra = header.filter((name) => !needed.has(name));
-  const found = {
-    header,
-    rows,
-    numbers,
-    columns,
-    lost,
-    extra,
-    answers: rows.map(() => null),
-    faults: [],
-    faulty: new Set(),
-  };
-  return { ...found, separator, decimal: guessDecimal(rows, numeric), encoding: decoded.encoding };
+  const written = { separator, decimal: guessDecimal(rows, numeric), encoding: decoded.encoding };
+  const found = { answers: rows.map(() => null), faults: [], faulty: new Set() };
+  return { header, rows, numbers, columns, lost, extra, ...written, ...found };
 }
 
 function parseOrRefuse(text, separator) {
@@ -169,7 +159,6 @@ function noteFault(table, place, field, message, value) {
   table.faults.push({ row: table.numbers[place], field, message, value });
 }
 
-/** The form of a body that names each column once. */
 function writeBody(table, places) {
   const body = Object.create(null); // without a prototype, __proto__ is a name like any other
   for (const { feature, place } of table.columns) {

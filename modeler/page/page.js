@@ -32,13 +32,11 @@ async function loadModel() {
   find("search").value = "";
 }
 
-/** How good the model is on the rows that were held out, in plain words. */
 function listScores(metrics) {
   if (Number.isFinite(metrics?.accuracy)) return [`right on ${showShare(metrics.accuracy)} of the rows held out`];
   return Number.isFinite(metrics?.mae) ? [`off by ${showNumber(metrics.mae)} on average on rows held out`] : [];
 }
 
-/** Fill the fields with a row of the data. */
 function fill(row, origin) {
   for (const [name, field] of fields) field.fill(Object.hasOwn(row, name) ? row[name] : null);
   find("origin").textContent = origin;
@@ -80,8 +78,6 @@ function readAddress() {
   find("origin").textContent = `From the address of this page${lacks}.`;
   return true;
 }
-
-// Asking.
 
 /** Ask for what the fields hold now, and note it in the address. */
 function follow() {
@@ -155,7 +151,6 @@ async function explainRow(body, signal) {
   drawReasons(find("why"), prediction, model.contract.target, entered);
 }
 
-/** Faults that the service found, at their fields. */
 async function showFaults(content) {
   const problems = new Map();
   const rest = [];
@@ -204,8 +199,6 @@ async function followModel() {
   follow();
   tell(told.join(" "));
 }
-
-// The start.
 
 function show(chosen) {
   for (const name of ["case", "file"]) {

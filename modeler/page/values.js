@@ -1,33 +1,10 @@
 // From what a person types, or a file holds, to what the service is sent.
 
 // Texts of a missing value in a file, as in a retrain (modeler/data/reading.py).
-const MISSING = new Set([
-  "",
-  "#N/A",
-  "#N/A N/A",
-  "#NA",
-  "-1.#IND",
-  "-1.#QNAN",
-  "-NaN",
-  "-nan",
-  "1.#IND",
-  "1.#QNAN",
-  "<NA>",
-  "N/A",
-  "NA",
-  "NULL",
-  "NaN",
-  "None",
-  "n/a",
-  "nan",
-  "null",
-]);
-const FLAGS = new Map([
-  ["true", true],
-  ["1", true],
-  ["false", false],
-  ["0", false],
-]);
+const MISSING = new Set(
+  "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|"),
+);
+const FLAGS = new Map(Object.entries({ true: true, 1: true, false: false, 0: false }));
 const POINT = /^[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?(e[+-]?\d+)?$/i;
 const COMMA = /^[+-]?(\d+|\d{1,3}(\.\d{3})+)?(,\d*)?(e[+-]?\d+)?$/i;
 
@@ -55,8 +32,7 @@ export function readCell(text, feature, decimal) {
 
 /** The decimal of a file's numbers: a comma where more cells can only mean one. */
 export function guessDecimal(rows, columns) {
-  let commas = 0,
-    points = 0;
+  let [commas, points] = [0, 0];
   for (const row of rows.slice(0, 1000)) {
     for (const column of columns) {
       const text = row[column] ?? "";
