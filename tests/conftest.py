@@ -151,6 +151,7 @@ class Serving:
     def __init__(self, project: Project, log: Path, *arguments: str):
         self.port = find_free_port()
         self.url, self._log = f"http://127.0.0.1:{self.port}", log
+        self.headers = {}  # of every request
         command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         for argument in arguments:
             command += ["--arg", argument]
@@ -188,7 +189,7 @@ class Serving:
     def ask(self, path: str, body: bytes | None = None, method: str | None = None, **headers):
         """Status, headers and body of an answer; `content_type` and the like become headers."""
         request = urllib.request.Request(self.url + path, body, method=method)
-        for name, value in ({"content_type": "application/json"} | headers).items():
+        for name, value in ({"content_type": "application/json"} | self.headers | headers).items():
             request.add_header(name.replace("_", "-"), value)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:

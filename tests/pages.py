@@ -2,9 +2,9 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import bentoml
 import numpy as np
@@ -89,19 +89,13 @@ def store_model(folder, kind: str, change=lambda frame: frame) -> StoredModel:
 
 
 @contextmanager
-def serve(predictors: dict[str, Predictor], key_files: dict[str, Path] = {}):
-    """The address of a server in a thread, and the services by name, whose predictors and `access` may be exchanged.
-
-    `key_files` are those of the services that ask for keys.
-    """
+def serve(predictors: dict[str, Predictor], accesses: Mapping[str, Access] = MappingProxyType({})):
+    """The address of a server in a thread, and the services by name, whose predictors may be exchanged."""
     folder = f"{bentoml.__path__[0]}/_internal/server/static_content"
     files = Starlette(routes=[Mount("/static_content", StaticFiles(directory=folder))])
-    services = {
-        name: SimpleNamespace(predictor=predictor, fault="", access=Access(key_files.get(name)))
-        for name, predictor in predictors.items()
-    }
+    services = {name: SimpleNamespace(predictor=predictor, fault="") for name, predictor in predictors.items()}
     fronts = {
-        name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10, access=service.access)
+        name: Front(files, lambda service=service: service, Metrics(name, "1"), 8 * 2**20, 10, access=accesses.get(name))
         for name, service in services.items()
     }
 

@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 from modeler.data.rows import raw_records
 from modeler.model.contract import used_features
 from modeler.page.files import FOLDER, TYPES
-from modeler.service.access import make_key
+from modeler.service.access import Access, make_key
 from modeler.service.openapi import make_example
 from modeler.service.predictor import Predictor
 
@@ -32,8 +32,10 @@ def site(tmp_path_factory):
     folder, key_file = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("keys") / "keys"
     key_file.write_text(make_key("app")[1])
     predictors = {kind: Predictor(store_model(folder / kind, kind), 10_000) for kind in KINDS}
-    with serve(predictors | {LOCKED: predictors["two"]}, {LOCKED: key_file}) as served:
-        yield served
+    access = Access(key_file)
+    with serve(predictors | {LOCKED: predictors["two"]}, {LOCKED: access}) as (url, services):
+        services[LOCKED].access = access
+        yield url, services
 
 
 @pytest.fixture(scope="module")

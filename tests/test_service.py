@@ -23,6 +23,7 @@ from sklearn.datasets import load_breast_cancer
 
 from modeler.data.rows import split_rows
 from modeler.data.tables import load_table
+from modeler.service.access import make_key
 from modeler.service.body import write_forms
 from modeler.service.pages import NOTEBOOKS
 
@@ -635,6 +636,8 @@ def test_damaged_store_entry_is_a_503_with_the_reason(retrained, row, tmp_path, 
         (["model=No Such"], "model\n  String should match pattern"),
         (["modl=x"], "modl\n  Extra inputs are not permitted"),
         (["max_rows=none"], "max_rows\n  Input should be a valid integer"),
+        (["keys=none"], "the key file none cannot be read: No such file or directory; `python pipeline.py key NAME` makes"),
+        (["origins=example.org"], "--arg origins=example.org: 'example.org' is no origin; write each as a browser sends it"),
     ],
 )  # fmt: skip
 def test_service_that_cannot_start_says_why_and_ends(project, arguments, sentence):
@@ -722,7 +725,7 @@ def ask_on_and_on(serving, body, keeps, answered, failed, ended):
     while not ended.is_set():
         try:
             connection = connection or http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
-            connection.request("POST", "/predict", body, {"content-type": "application/json"})
+            connection.request("POST", "/predict", body, {"content-type": "application/json"} | serving.headers)
             answer = connection.getresponse()
             answered.append(json.loads(answer.read())["model"])
             assert answer.status == 200
@@ -735,10 +738,13 @@ def ask_on_and_on(serving, body, keeps, answered, failed, ended):
 
 
 @pytest.mark.slow
-def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, tmp_path):
+def test_sighup_takes_up_another_champion_and_other_keys_and_loses_no_request(retrained, row, tmp_path):
     project, first = copy_of(retrained, tmp_path), retrained[1]["model"]
+    key_file, (key, line), (later, another) = tmp_path / "keys", make_key("shop"), make_key("later")
+    key_file.write_text(line)
     run, second = alter(Path(shutil.copytree(retrained[1]["run"], tmp_path / "run")), "breast_cancer")
-    serving = Serving(project, tmp_path / "log", "workers=2")
+    serving = Serving(project, tmp_path / "log", "workers=2", f"keys={key_file}", "rate=100000")
+    serving.headers = {"authorization": f"Bearer {key}"}
     workers = await_workers(serving, 2)
     serving.process.send_signal(signal.SIGHUP)  # too early for the workers, which must survive it
     failed, ended, answered = [], threading.Event(), [[] for _ in range(6)]
@@ -767,9 +773,17 @@ def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, t
                     assert tag in serving.ask("/docs.json")[2].decode()
             graph = project.store / "models" / second.replace(":", "/") / "model.onnx"
             graph.write_bytes(graph.read_bytes() + b"x")
+            assert serving.ask("/model", authorization=f"Bearer {later}")[0] == 401
+            key_file.write_text(f"{line}\n{another}")
+            serving.process.send_signal(signal.SIGHUP)
+            deadline, statuses = time.monotonic() + 60, []
+            while statuses[-20:] != [200] * 20:  # of either worker
+                assert time.monotonic() < deadline
+                statuses.append(serving.ask("/model", authorization=f"Bearer {later}")[0])
+            key_file.write_text("shop")  # cannot be used, so the keys before stay valid
             serving.process.send_signal(signal.SIGHUP)
             deadline = time.monotonic() + 60
-            while (tmp_path / "log").read_text().count(f"; {second} goes on") < 2:
+            while (tmp_path / "log").read_text().count(f"; {second} goes on") < 4:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert serving.ask("/readyz")[0] == 200 and serving.predict(row)[1]["model"] == second
@@ -778,7 +792,13 @@ def test_sighup_takes_up_another_champion_and_loses_no_request(retrained, row, t
             for client in clients:
                 client.join()
         assert await_workers(serving, 2) == workers
+        assert serving.ask("/model", authorization=f"Bearer {later}")[0] == 200
+        counted = metrics(serving)
     assert failed == [] and all(len(models) > 30 for models in answered)
+    log = (tmp_path / "log").read_text()
+    assert log.count("line 1 is not NAME:SHA256-HEX") == 2 and key not in log and later not in log
+    assert counted['bentoml_service_key_requests_total{http_response_code="200",key="shop"}'] > 180
+    assert counted['bentoml_service_key_requests_total{http_response_code="401",key=""}'] >= 1
 
 
 # Whether it is the model that was promoted

@@ -161,9 +161,9 @@ def read_keys(file: Path) -> dict[bytes, str]:
     try:
         lines = file.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError:
-        raise ModelerError(f"the key file {file} is no text in UTF-8; {NEW_KEY} for one") from None
+        raise ModelerError(f"the key file {file} is no text in UTF-8; {NEW_KEY}") from None
     except OSError as error:
-        raise ModelerError(f"the key file {file} cannot be read: {error.strerror}; {NEW_KEY} for one") from None
+        raise ModelerError(f"the key file {file} cannot be read: {error.strerror}; {NEW_KEY}") from None
     found, broken = {}, []
     for number, line in enumerate(lines, 1):
         if not (text := line.partition("#")[0].strip()):

@@ -1,11 +1,14 @@
 """A running service, asked over HTTP as its callers ask it."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NotRequired
 
 import requests
 from pydantic import Field, TypeAdapter, ValidationError
+from requests.adapters import HTTPAdapter
 from typing_extensions import TypedDict
+from urllib3 import Retry
 
 from modeler import ModelerError, UsageError
 from modeler.model.golden import replay_golden
@@ -13,6 +16,10 @@ from modeler.model.stored import StoredModel, load_model
 from modeler.service.body import FORMS, ONE_RECORD, write_forms
 
 SECONDS = 30  # to wait for an answer
+KEY = "PREDICTION_KEY"  # environment variable: the key, if the service asks for one
+WAIT = Retry(
+    100, connect=0, read=False, allowed_methods=None, status_forcelist=[429], raise_on_status=False
+)  # as it tells
 
 
 class Label(TypedDict):
@@ -46,6 +53,11 @@ class RemoteService:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--url {url}: give the address with its scheme, such as http://localhost:3000")
         self.url = url.rstrip("/")
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=WAIT))
+        if os.environ.get(KEY):
+            self._session.auth = _bear_key
         self.tag = self._ask("GET", "/model", Model)["tag"]
 
     def answer_in(self, form: str) -> Callable[[Sequence[dict]], list[dict]]:
@@ -67,7 +79,7 @@ class RemoteService:
 
     def _ask(self, method: str, route: str, kind: type, **content) -> dict:
         try:
-            answer = requests.request(method, self.url + route, timeout=SECONDS, **content)
+            answer = self._session.request(method, self.url + route, timeout=SECONDS, **content)
         except requests.RequestException as error:
             cause = error.args[0] if error.args else error
             reason = type(getattr(cause, "reason", cause)).__name__
@@ -80,6 +92,11 @@ class RemoteService:
         except ValidationError:
             told = " and not as this service does; is it another one?"
         raise ModelerError(f"{self.url}{route} answered {answer.status_code}{told}")
+
+
+def _bear_key(request):
+    request.headers["authorization"] = f"Bearer {os.environ[KEY]}"
+    return request
 
 
 def replay_at_service(url: str) -> tuple[StoredModel, list[str]]:
