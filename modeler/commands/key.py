@@ -1,4 +1,4 @@
-"""Make a key for a client of the service: print it, this once, and its line for the file of `bentoml serve --arg keys=FILE`."""
+"""Make a key for a client of the service, and print it, this once, with its line for the service's key file."""
 
 import click
 
