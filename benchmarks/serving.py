@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from modeler.service.access import make_key
 from modeler.ship.run import find_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,11 +28,14 @@ PEERS = ROOT / "benchmarks" / "peers"
 CORES = os.cpu_count()
 SERVER_CORES, CLIENT_CORES = ({0, 1}, {2, 3}) if CORES >= 4 else ({*range(CORES)}, {*range(CORES)})
 OURS, CEILING = "this service", "ceiling (bare Starlette, ONNX)"
+GUARDED = "this service, keys, rate and log on"
+SOAK_MINUTES = 10
 UVICORN = "-m uvicorn --host 127.0.0.1 --port {port} --workers 2 --loop uvloop --http httptools --no-access-log"
 SERVE = "-m bentoml serve --host 127.0.0.1 --port {port} --arg workers=2"
 SERVERS = {
     OURS: (ROOT, SERVE),
     "this service, prediction log on": (ROOT, f"{SERVE} --arg log={{log}}"),
+    GUARDED: (ROOT, f"{SERVE} --arg log={{log}} --arg keys={{keys}} --arg rate=1000000"),
     CEILING: (PEERS, f"{UVICORN} ceiling:app"),
     "Flask, gunicorn, joblib": (PEERS, "-m gunicorn --bind 127.0.0.1:{port} --workers 2 flask_joblib:app"),
     "FastAPI, joblib": (PEERS, f"{UVICORN} fastapi_joblib:app"),
@@ -52,7 +56,8 @@ def main(rounds: int, seconds: float) -> None:
         with Server(OURS, environment, rows[:1]) as server:
             explained = run_clients(server, rows[:1], 1, seconds, "/explain")
             print("\nPOST /explain, one row, one client: {p50:.2f} ms p50, {p99:.2f} ms p99".format(**explained))
-            print(f"this service under 2 minutes of load from 16 clients, MiB every 20 s: {soak(server, rows[:1])}")
+        with Server(GUARDED, environment, rows[:1]) as server:
+            print(f"{GUARDED}, under load from 16 clients, MiB every minute: {soak(server, rows[:1])}")
 
 
 def prepare(folder: Path) -> tuple[dict[str, str], list[dict]]:
@@ -72,7 +77,10 @@ def prepare(folder: Path) -> tuple[dict[str, str], list[dict]]:
         "BENCH_MODEL": str(run),
         "BENCH_PIPELINE": f"{folder}/pipeline.joblib",
         "BENCH_LOG": f"{folder}/log",
+        "BENCH_KEYS": f"{folder}/keys",
     }
+    os.environ["BENCH_KEY"], line = make_key("benchmark")  # every client sends it
+    Path(folder, "keys").write_text(line)
     save = (
         "import sys, joblib, bentoml, skops.io as s; "
         "m = s.load(sys.argv[1], trusted=s.get_untrusted_types(file=sys.argv[1])); "
@@ -89,9 +97,10 @@ class Server:
     def __init__(self, name: str, environment: dict[str, str], rows: list[dict]):
         self.port = find_free_port()
         folder, words = SERVERS[name]
+        log, keys = environment["BENCH_LOG"], environment["BENCH_KEYS"]
         started = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, *words.format(port=self.port, log=environment["BENCH_LOG"]).split()],
+            [sys.executable, *words.format(port=self.port, log=log, keys=keys).split()],
             cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -139,8 +148,9 @@ class Client:
 
     def __init__(self, port: int, rows: list[dict], path: str = "/predict"):
         body = json.dumps(rows).encode()
-        head = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-        self._request = head.format(path, len(body)).encode() + body
+        head = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n"
+        bearer = f"Authorization: Bearer {os.environ['BENCH_KEY']}\r\n\r\n"
+        self._request = (head.format(path, len(body)) + bearer).encode() + body
         self._port, self._socket = port, None
 
     def ask(self) -> bytes:
@@ -217,14 +227,15 @@ def measure(server: Server, rows: list[dict], seconds: float) -> dict[str, float
 
 
 def soak(server: Server, rows: list[dict]) -> str:
-    answers = multiprocessing.Queue()
-    clients = [multiprocessing.Process(target=load, args=(server.port, rows, 120, answers)) for _ in range(16)]
+    """The memory under load; a client that is answered anything but 200 ends it."""
+    answers, seconds = multiprocessing.Queue(), 60 * SOAK_MINUTES
+    clients = [multiprocessing.Process(target=load, args=(server.port, rows, seconds, answers)) for _ in range(16)]
     for client in clients:
         client.start()
         time.sleep(0.02)
     seen = [server.memory]
-    for _ in range(6):
-        time.sleep(19.5)
+    for _ in range(SOAK_MINUTES):
+        time.sleep(59.5)
         seen.append(server.memory)
     requests = sum(len(answers.get(timeout=60)) for _ in clients)
     return ", ".join(f"{memory:.0f}" for memory in seen) + f" ({requests} requests)"
