@@ -23,7 +23,7 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[
 DEFAULT_PORT = re.compile("http:.*:80|https:.*:443")  # which browsers leave out
 HALF = 16  # bytes of a hash
 NOBODY = bytes(2 * HALF), None, 0
-KEYS, ADDRESSES = 2**16, 2**18  # buckets; where there are more clients, some share one
+KEYS, ADDRESSES = 2**16, 2**18  # buckets; two addresses share one by chance, two keys where there are more
 NUMBER = 8  # bytes of a bucket
 MAY_ASK = [
     (b"access-control-allow-methods", b"GET, HEAD, POST"),
