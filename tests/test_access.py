@@ -280,7 +280,9 @@ def test_workers_count_together(start, tmp_path, keys, clock):
     assert [ask(key=keys.shop).status_code for ask in (second, first, second, first)] == [200, 200, 429, 429]
     third = start(keys.file, 2, shared=str(tmp_path))  # one that is started anew
     assert third(key=keys.shop).status_code == 429
-    assert (tmp_path / "rates").stat().st_size == 8 * (module.KEYS + module.ADDRESSES)
+    told = (tmp_path / "rates").stat()
+    assert told.st_size == 8 * (module.KEYS + module.ADDRESSES)
+    assert told.st_blocks * 512 >= told.st_size  # a hole would end the process where the disk is full
 
 
 def test_flood_of_addresses_takes_no_memory():
