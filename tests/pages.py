@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from modeler.data.derive import derive_contract
 from modeler.data.rows import raw_records
 from modeler.data.tables import Table
+from modeler.gate.card import write_card
 from modeler.model.answers import decode_answers
 from modeler.model.contract import write_json
 from modeler.model.stored import StoredModel, content_version
@@ -30,7 +31,9 @@ from modeler.service.front import Front
 from modeler.service.predictor import Predictor
 from modeler.service.telemetry import Metrics
 from modeler.ship.run import find_free_port
+from modeler.train.confidence import measure_intervals
 from modeler.train.estimator import convert_pipeline, encode_table
+from modeler.train.metrics import score_answers
 
 MARKUP, PROTOTYPE, LONG = "<script>alert(1)</script>", "__proto__", "w" * 500
 ROWS = 300
@@ -82,10 +85,25 @@ def store_model(folder, kind: str, change=lambda frame: frame) -> StoredModel:
     rows = raw_records(table.frame.drop(columns="price"))
     write_json(folder / "contract.json", contract)
     write_json(folder / "golden.json", {"rows": rows[:32], "answers": decode_answers(output[:32], contract)})
-    write_json(folder / "metrics.json", {"r2": 0.9} if kind == "values" else {"accuracy": 0.9})
-    for name in ("provenance", "verdict"):
-        write_json(folder / f"{name}.json", {})
-    return StoredModel(f"{kind}:{content_version(folder)}", folder)
+    answers, truth = decode_answers(output, contract), table.frame["price"]
+    write_json(folder / "metrics.json", score_answers(answers, truth, contract["target"]))
+    tell_origin(folder, table, measure_intervals(answers, truth, contract["target"]))
+    tag = f"{kind}:{content_version(folder)}"
+    write_card(folder, {"when": "2026-11-25T19:18:31+00:00", "user": "ada", "run": None}, tag, served=True)
+    return StoredModel(tag, folder)
+
+
+def tell_origin(folder, table: Table, intervals: dict) -> None:
+    """What the pipeline would tell of a model that no notebook trained, for its card."""
+    data = {"name": table.name, "rows": ROWS, "columns": table.frame.shape[1], "sha256": "0" * 64}
+    made = {"python": "3.11", "platform": "Linux", "seed": 0, "git": None, "packages": {"skops": None}}
+    settings = {"eda.ipynb": {"target": "price", "leave_out": ""}, "train.ipynb": {"seed": 0}}
+    made |= {"data": data, "holdout": {"rows": 60, "rule": "hash of the row"}, "parameters": settings}
+    write_json(folder / "provenance.json", made)
+    warning = {"kind": "leak", "columns": [MARKUP], "message": f"{MARKUP} may tell the target"}
+    check = {"name": "better than a dummy", "passed": True, "sentence": "its score is above a dummy's"}
+    verdict = {"verdict": "promoted", "reasons": [], "warnings": [warning], "checks": [check]}
+    write_json(folder / "verdict.json", verdict | {"rows_without_target": 3, "intervals": intervals})
 
 
 @contextmanager

@@ -561,32 +561,62 @@ def test_links_and_the_page_for_programmers_have_the_key_too(page, site, key):
 # All pages.
 
 
+def check_page(page, width: int):
+    """Nothing scrolls sideways, and axe-core finds nothing."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page).response["violations"]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing_and_nothing_scrolls_sideways(page, site, width, scheme):
-    def check():
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        found = Axe().run(page).response["violations"]
-        assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
-
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     visit(page, site, "several")
     field(page, "area").fill("1e6")
     expect_shown(page.locator(".unusual"))
-    check()
+    check_page(page, width)
     field(page, LONG).fill("x")
     expect_shown(page.locator(".wrong"))
     lines = make_file("several")[0].splitlines(keepends=True)[:9]
     choose(page, b"".join(lines).replace(b",612.5,", b",much,"))
     expect_shown(page.locator("#faults li"))
     expect_shown(page.locator("table"))
-    check()
+    check_page(page, width)
     page.goto(f"{site[0]}/two/docs")
     page.locator(".opblock-summary-control").first.click()
     page.get_by_role("button", name="Execute", exact=True).click()
     expect_shown(page.locator(".live-responses-table"))
-    check()
+    check_page(page, width)
     assert page.locator("nav a[aria-current]").count() == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_card_is_read_by_everybody_on_any_screen(page, site, kind, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    visit(page, site, kind, "card")
+    check_page(page, width)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_card_on_paper_lacks_nothing_but_its_links(page, site, kind):
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins
+    visit(page, site, kind, "card")
+    read = page.locator("main").inner_text()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.locator("main").inner_text() == read and not page.locator("nav").is_visible()
+    colors = page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+    assert colors == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    cut = """[...document.querySelectorAll("main, main *")].filter((element) => {
+      const { width, height, right } = element.getBoundingClientRect(), style = getComputedStyle(element);
+      return !width || !height || right > innerWidth || (style.overflow !== "visible" && element.scrollWidth > element.clientWidth);
+    }).map((element) => element.outerHTML.slice(0, 100))"""
+    assert page.evaluate(cut) == []
 
 
 def test_keyboard_reaches_everything_and_focus_is_seen(page, site):

@@ -67,7 +67,8 @@ def decide_candidate(
     verdict is written last, so a run that was killed has none.
 
     `judge` returns the gate's judgement of the candidate against a champion, or against none. `write_card` writes the
-    model card into a folder, given the promotion or None, the tag, and whether it will be served.
+    model card into a folder, given the promotion or None, the tag, and whether it will be served. A model is no worse for
+    want of a card, so one that cannot be made is a warning.
     """
     from modeler.model.contract import write_json
     from modeler.model.stored import content_version, find_champion
@@ -84,6 +85,9 @@ def decide_candidate(
         judgement.checks.append(_check_withdrawal(candidate, readmit))
         return _describe_judgement(judgement, request.table.left_out)
 
+    def add_card(folder: Path, event: dict | None, served: bool = False) -> None:
+        _write_or_warn(partial(write_card, folder, event, candidate, served), folder, judgement.warnings)
+
     verdict = judge_against(champion)
     write_json(run / "provenance.json", provenance)
     if judgement.passed:
@@ -93,16 +97,30 @@ def decide_candidate(
             verdict.update(judge_against(champion))
             return verdict
 
-        rule = {"readmit": readmit, "judged_against": champion.version if champion else "", "judge": judge_again}
-        rule["finish"] = partial(write_card, tag=candidate, served=True)
+        rule = {"judged_against": champion.version if champion else "", "judge": judge_again}
+        rule |= {"readmit": readmit, "finish": partial(add_card, served=True)}
         about = {"run": name_run(run)}, {"metrics": judgement.metrics}
         event = publish_model(run, candidate, *about, verdict=verdict, **rule)
         verdict |= {"reasons": event["reasons"]} if event else {"verdict": "unchanged"}
     else:
         note_rejection(candidate, run, judgement.metrics, judgement.reasons)
     write_json(run / "verdict.json", verdict)
-    write_card(run, event if verdict["verdict"] == "promoted" else None, candidate)
+    add_card(run, event if verdict["verdict"] == "promoted" else None)
     return Outcome(candidate, verdict["verdict"], verdict["reasons"], find_champion(request.name), judgement)
+
+
+def _write_or_warn(write_card: Callable[[], None], folder: Path, warnings: list[dict]) -> None:
+    """Write the model card; if that fails, say so among the warnings and in the folder's verdict."""
+    from modeler.model.contract import read_json, write_json
+
+    try:
+        write_card()
+    except Exception as error:  # whatever a template may raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        warning = {"kind": "no card", "columns": [], "message": f"there is no model card, since making it failed: {reason}"}
+        warnings += [warning] if warning not in warnings else []  # the run's and the store's fail alike
+        verdict = read_json(folder / "verdict.json")
+        write_json(folder / "verdict.json", verdict | {"warnings": warnings})
 
 
 def _describe_judgement(judgement, rows_without_target: int) -> dict:

@@ -84,7 +84,7 @@ class Predictor:
         return self._write(rows, answers, kinds)
 
     def _write(self, rows: list[dict], answers: list[dict], kinds: list[str]) -> Answer:
-        labels = [class_key(answer["label"]) for answer in answers if "label" in answer]
+        labels = [class_key(answer["label"]) if "label" in answer else "" for answer in answers]
         told = to_json({"model": self.tag, "predictions": answers})
         return Answer(told, len(answers), labels, kinds, rows, answers)
 
@@ -130,7 +130,8 @@ class Predictor:
         try:
             return (self._model.path / f"{name}.html").read_bytes()
         except OSError:
-            raise ModelerError(f"{self.tag} has no readable {name}.html; retrain to get one") from None
+            sentence = f"{self.tag} has no readable {name}.html; a warning at /model may say why, else retrain to get one"
+            raise RequestError(404, sentence) from None
 
     def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
         """Answers with their warnings, and the kind of each warning."""

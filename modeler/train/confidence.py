@@ -28,10 +28,13 @@ def measure_intervals(answers: Sequence[dict], truth: Sequence, target: dict) ->
         spread = square - mean**2
         return {"r2": 1 - mse / np.where(spread > 0, spread, np.nan), "mae": mae, "rmse": np.sqrt(mse)}
 
-    intervals = _bootstrap(score, np.zeros(len(truth)))
+    rows = np.zeros(len(truth))
+    intervals = _bootstrap(score, rows)
     if "interval" in target:
         share = score_intervals(answers, truth)["coverage"]
         intervals["coverage"] = measure_share(share * len(truth), len(truth))
+        widths = np.array([answer["high"] - answer["low"] for answer in answers])
+        intervals |= _bootstrap(lambda weights: {"interval_width": _take_medians(widths, weights)}, rows)
     return intervals
 
 
@@ -103,6 +106,13 @@ def _bootstrap(score: Callable[[np.ndarray], dict[str, np.ndarray]], strata: np.
     parts = [score(weights) for weights in resample_rows(strata, _count_resamples(strata))]
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {name: _take_percentiles(values) for name, values in scores.items() if np.isfinite(values).all()}
+
+
+def _take_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The median of each resample, equal to numpy's, for weights of shape (resamples, rows)."""
+    order = np.argsort(values, kind="stable")
+    counted, rows = weights[:, order].cumsum(axis=1), len(values)
+    return np.mean([values[order][(counted > place).argmax(axis=1)] for place in ((rows - 1) // 2, rows // 2)], axis=0)
 
 
 def _take_percentiles(values: np.ndarray) -> list[float]:
