@@ -47,7 +47,7 @@ def test_card_is_served_and_may_load_nothing(served, retrained):
     assert "default-src 'none'" in policy and "unsafe" not in policy and "script-src" not in policy
     assert len(card.find_all("style")) == 1 and not card.find_all(["script", "img"]) and not card.find_all(style=True)
     links = [link["href"] for link in card.nav.find_all("a")]
-    assert links == ["./", "docs", "notebooks/eda", "notebooks/train"]
+    assert links == ["./", "card", "notebooks/eda", "notebooks/train", "docs"]
     assert all(served.ask(f"/{link}")[0] == 200 for link in links if "notebooks" in link)
 
 

@@ -257,10 +257,10 @@ def test_service_that_goes_away_is_asked_again_and_nothing_typed_is_lost(page, s
 
 @pytest.fixture
 def exchanged(site, tmp_path):
-    """A model of two classes without `age` and with `floor`; the service has its former one back after the test."""
+    """A model of two classes without `age` and with a column of a long name; the service has its former one back after the test."""
 
     def change(frame):
-        return frame.drop(columns="age").assign(floor=np.arange(len(frame)) % 5)
+        return frame.drop(columns="age").assign(**{LONG: np.arange(len(frame)) % 5})
 
     service = site[1]["two"]
     before = service.predictor
@@ -274,12 +274,12 @@ def test_exchange_of_the_model_is_said_and_the_fields_follow(page, site, exchang
     site[1]["two"].predictor = exchanged
     field(page, "rooms").fill("2")  # the body has a column that the new model does not know
     expect_text(page.locator("#notice"), f"Another model answers now: {exchanged.tag}, before {before.tag}. "
-                "What you entered is kept. New, with an example: floor. No longer used: age.")  # fmt: skip
+                f"What you entered is kept. New, with an example: {LONG[:99]}…. No longer used: age.")  # fmt: skip
     row = make_example(exchanged.contract) | {
         name: value for name, value in make_example(before.contract).items() if name != "age"
     }
     expect_text(page.locator("#headline"), show(answer(exchanged, row | {"rooms": 2})))
-    assert field(page, "floor").count() == 1 and field(page, "age").count() == 0
+    assert field(page, LONG).count() == 1 and field(page, "age").count() == 0
     assert field(page, "rooms").input_value() == "2"
 
 

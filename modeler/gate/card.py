@@ -66,6 +66,8 @@ def _describe_column(feature: dict, importance: dict | None) -> dict:
         values = "yes, no" if feature["type"] == "boolean" else ""
     else:
         values = f"{_show(feature['min'])} to {_show(feature['max'])}"
+        if feature.get("time"):
+            values = f"{values.replace('T', ' ').replace('Z', '')} UTC"
     parts = name_parts(feature) if feature["type"] == "date" and feature["used"] else [feature["name"]]
     rise = max((importance["rise"].get(part, 0) for part in parts), default=0) if importance else None
     return feature | {"values": values, "importance": rise}

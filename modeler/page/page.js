@@ -194,8 +194,8 @@ async function followModel() {
   const gone = [...texts.keys()].filter((name) => !fields.has(name));
   const added = [...fields.keys()].filter((name) => !texts.has(name));
   const told = [`Another model answers now: ${model.tag}, before ${before}. What you entered is kept.`];
-  if (added.length) told.push(`New, with an example: ${join(added)}.`);
-  if (gone.length) told.push(`No longer used: ${join(gone)}.`);
+  if (added.length) told.push(`New, with an example: ${join(added.map(shorten))}.`);
+  if (gone.length) told.push(`No longer used: ${join(gone.map(shorten))}.`);
   follow();
   tell(told.join(" "));
 }
