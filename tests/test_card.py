@@ -9,10 +9,10 @@ import bs4
 import pytest
 from conftest import Serving
 
-from modeler import ModelerError
 from modeler.gate.card import keep_notes, write_card
 from modeler.model.contract import read_json, write_json
 from modeler.model.stored import find_champion
+from modeler.service.body import RequestError
 from modeler.service.pages import write_policy
 from modeler.service.predictor import Predictor
 
@@ -180,8 +180,9 @@ def test_model_of_before_has_no_card_and_says_so(retrained, home):
     champion = find_champion("breast_cancer")
     predictor = Predictor.__new__(Predictor)
     predictor.tag, predictor._model = champion.tag, type(champion)(champion.tag, home / "nothing")
-    with pytest.raises(ModelerError, match=f"{champion.tag} has no readable card.html; retrain to get one"):
+    with pytest.raises(RequestError, match=f"{champion.tag} has no readable card.html; a warning at /model may say") as refusal:
         predictor.read_page("card")
+    assert refusal.value.status == 404
 
 
 def test_notebook_of_ones_own_may_note_another_comparison_or_none(run):

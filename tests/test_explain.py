@@ -150,6 +150,13 @@ def test_body_is_taken_and_refused_as_predict_does(two):
     assert status == 413 and answer["error"] == "128 rows are too many; send at most 100 a request"
 
 
+def test_each_answered_row_is_counted_under_its_label_or_none(predictor):
+    metrics = ask(predictor, [part(json.dumps(read_rows(predictor)).encode())])[2]
+    counted = [line for line in metrics.splitlines() if line.startswith("bentoml_service_predictions_total")]
+    assert sum(float(line.split()[-1]) for line in counted) == 32
+    assert ('label=""' in counted[0]) == (not predictor.contract["target"]["classes"])
+
+
 def test_row_whose_mixes_have_no_finite_answer_is_named(two, monkeypatch):
     explainer = Predictor(two._model, 1000)
     run = explainer.graph.run

@@ -64,6 +64,25 @@ def pass_gate(run, readmit=False):
     return decide_candidate(run, REQUEST, lambda champion: Judgement([], {"accuracy": 0.9}), {}, readmit, Progress(), write_no_card)
 
 
+@pytest.mark.parametrize("passes", [True, False])
+def test_card_that_cannot_be_made_is_a_warning_alone(home, small_runs, passes):
+    def fail(*given, **named):
+        raise ZeroDivisionError("of\na template")
+
+    def judge(champion):
+        return Judgement([Check("own", passes, 0.0, 0.0, "worse")], {"accuracy": 0.9})
+
+    run = small_runs[0]
+    outcome = decide_candidate(run, REQUEST, judge, {}, False, Progress(), fail)
+    sentence = "there is no model card, since making it failed: ZeroDivisionError: of a template"
+    warnings = [{"kind": "no card", "columns": [], "message": sentence}]
+    assert outcome.verdict == ("promoted" if passes else "rejected") and outcome.judgement.warnings == warnings
+    folders = [run, outcome.champion.path] if passes else [run]
+    for folder in folders:
+        verdict = read_json(folder / "verdict.json")
+        assert verdict["verdict"] == outcome.verdict and verdict["warnings"] == warnings
+
+
 # What is noted
 
 

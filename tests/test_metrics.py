@@ -11,7 +11,7 @@ from sklearn import metrics
 from modeler import ModelerError, UsageError
 from modeler.gate.bounds import check_bounds
 from modeler.model.answers import decode_answers
-from modeler.train.confidence import _rank_precision, measure_intervals
+from modeler.train.confidence import _rank_precision, _take_medians, measure_intervals
 from modeler.train.metrics import (
     Gain,
     compare_recorded,
@@ -310,10 +310,17 @@ def test_intervals_are_those_of_resampled_and_weighted_scores(classes):
 def test_intervals_of_values_hold_the_scores_and_what_is_undefined_has_none():
     rng = np.random.default_rng(0)
     truth, target = rng.normal(size=80), {"name": "y", "classes": None, "interval": 0.9}
-    answers = [{"value": value, "low": value - 1, "high": value + 1} for value in truth + 3 * rng.normal(size=80)]
+    values, radii = truth + 3 * rng.normal(size=80), rng.uniform(0.5, 1.5, size=80)
+    answers = [{"value": v, "low": v - r, "high": v + r} for v, r in zip(values, radii)]
     intervals, scores = measure_intervals(answers, truth, target), score_answers(answers, truth, target)
-    assert intervals.keys() == scores.keys() - {"interval_width"}
+    assert intervals.keys() == scores.keys()
     assert all(low < scores[name] < high for name, (low, high) in intervals.items())
     error = stats.bootstrap((np.abs(truth - [answer["value"] for answer in answers]),), np.mean, method="percentile")
     assert intervals["mae"] == pytest.approx(list(error.confidence_interval), abs=0.1)
-    assert measure_intervals(answers[:3], [1.0] * 3, target).keys() == {"mae", "rmse", "coverage"}
+    width = stats.bootstrap((2 * radii,), np.median, method="percentile", rng=0)
+    assert intervals["interval_width"] == pytest.approx(list(width.confidence_interval), abs=0.05)
+    for rows in (79, 80):
+        weights = np.concatenate(list(resample_rows(np.zeros(rows))))[:100]
+        medians = [np.median(np.repeat(radii[:rows], weight)) for weight in weights]
+        assert _take_medians(radii[:rows], weights) == pytest.approx(medians)
+    assert measure_intervals(answers[:3], [1.0] * 3, target).keys() == {"mae", "rmse", "coverage", "interval_width"}

@@ -21,7 +21,7 @@ class Progress:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=cells)
             self._bars.update(self._tasks[name], completed=done, total=cells)
-        elif time.monotonic() - self._shown.setdefault(name, time.monotonic()) >= SECONDS:
+        elif done < cells and time.monotonic() - self._shown.setdefault(name, time.monotonic()) >= SECONDS:
             self._shown[name] = time.monotonic()
             self.say(f"  {name}: {done} of {cells} cells")
 
