@@ -28,6 +28,7 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
     about = f"Predicts {target['name']} with the model {tag}, trained on {contract['rows']} rows less those held out."
     limits = f"Up to {max_rows} rows and {max_body} bytes a request."
     model = _respond("Its tag and what is known of it", _refer("Model"))
+    lacking = {"404": _respond("The model has no such page", _refer("Error"))}
     page, text = (_respond("As it says", TEXT, media_type=kind) for kind in ("text/html", "text/plain"))
     return {
         "openapi": "3.1.0",
@@ -44,9 +45,9 @@ def describe_api(contract: dict, answer: dict, max_rows: int, max_body: int) -> 
             "/examples": _get(
                 "The model", "Rows that training did not see, to try", _respond("Rows", _refer("Examples"))
             ),
-            "/card": _get("The model", "The model card", page),
+            "/card": _get("The model", "The model card", page, lacking),
             **{
-                f"/notebooks/{name}": _get("The model", f"The executed notebook: {topic}", page)
+                f"/notebooks/{name}": _get("The model", f"The executed notebook: {topic}", page, lacking)
                 for name, topic in NOTEBOOKS.items()
             },
             "/livez": _get("Operation", "Whether the process lives", text, may_fail=False),
@@ -216,6 +217,6 @@ def _respond(description: str, schema: dict, example: dict | None = None, media_
     return {"description": description, "content": {media_type: content}}
 
 
-def _get(tag: str, summary: str, answer: dict, may_fail: bool = True) -> dict:
-    failures = {"503": _respond(CANNOT_ANSWER, _refer("Error"))} if may_fail else {}
-    return {"get": {"summary": summary, "tags": [tag], "responses": {"200": answer, **failures}}}
+def _get(tag: str, summary: str, answer: dict, failures: dict | None = None, may_fail: bool = True) -> dict:
+    unready = {"503": _respond(CANNOT_ANSWER, _refer("Error"))} if may_fail else {}
+    return {"get": {"summary": summary, "tags": [tag], "responses": {"200": answer, **(failures or {}), **unready}}}
