@@ -117,7 +117,8 @@ def _write_or_warn(write_card: Callable[[], None], folder: Path, warnings: list[
         write_card()
     except Exception as error:  # whatever a template may raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        warning = {"kind": "no card", "columns": [], "message": f"there is no model card, since making it failed: {reason}"}
+        message = f"there is no model card, since making it failed: {reason}"
+        warning = {"kind": "no card", "columns": [], "message": message}
         warnings += [warning] if warning not in warnings else []  # the run's and the store's fail alike
         verdict = read_json(folder / "verdict.json")
         write_json(folder / "verdict.json", verdict | {"warnings": warnings})

@@ -130,7 +130,7 @@ class Predictor:
         try:
             return (self._model.path / f"{name}.html").read_bytes()
         except OSError:
-            sentence = f"{self.tag} has no readable {name}.html; a warning at /model may say why, else retrain to get one"
+            sentence = f"{self.tag} has no readable {name}.html; a warning at /model may say why; retrain to get one"
             raise RequestError(404, sentence) from None
 
     def _predict(self, rows: Sequence[dict]) -> tuple[list[dict], list[str]]:
