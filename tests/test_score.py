@@ -512,6 +512,9 @@ def test_refusal_names_the_first_twenty_faults_and_writes_nothing(rows, tmp_path
         said.startswith(f"{tmp_path}/rows.parquet has rows that made:")
         and "must be a text; in training '007', '010', '100'" in named[0]
     )
+    assert said.splitlines()[0].endswith("leaves their answers empty. 20 faults, the first, rows counted from 0:")
+    frame[7:8].to_parquet(tmp_path / "one.parquet")
+    assert " 1 fault, rows counted" in refuse(capsys, tmp_path / "out.parquet", tmp_path / "one.parquet")
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
@@ -520,6 +523,7 @@ def test_faults_of_the_columns_come_all_at_once_before_any_row(form, rows, tmp_p
     path = tmp_path / f"rows.{form}"
     frame.to_parquet(path) if form == "parquet" else write_csv(frame, path)
     said = refuse(capsys, tmp_path / "out.parquet", path)
+    assert " (--model names another), " in said.splitlines()[0]
     assert "'count' is missing (did you mean 'counts'?); it must be a number; in training 0 to 8" in said
     assert "'code' is missing; it must be a text" in said and "'at' is missing" in said
     types = ["'sure' has values of the type int64; it must be true or false", "'flag' has values of the type binary"]

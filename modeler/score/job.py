@@ -224,11 +224,12 @@ class Tally:
         """Raise a ModelerError that names the first faults, if there are any that the options do not allow."""
         if not self.refused:
             return
+        few = f"{len(self._named)} fault{'s' if len(self._named) > 1 else ''}"
         first = ", the first" if len(self._named) == NAMED else ""
         raise ModelerError(
             "\n  ".join([
                 f"{told} has rows that {model} cannot answer, so nothing was written; --faults skip leaves them out, blank "
-                f"leaves their answers empty. {len(self._named)} faults{first}, rows counted from 0:",
+                f"leaves their answers empty. {few}{first}, rows counted from 0:",
                 *(_tell_fault(**fault) for fault in self._named),
             ])
         )  # fmt: skip

@@ -103,7 +103,12 @@ def check_columns(source, predictor: Predictor, kept: Sequence[str], settled: Se
     if faults:
         few = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
         raise ModelerError(
-            "\n  ".join([f"the columns of {source.place.shown} do not fit {predictor.tag}, {few}:", *faults])
+            "\n  ".join(
+                [
+                    f"the columns of {source.place.shown} do not fit {predictor.tag} (--model names another), {few}:",
+                    *faults,
+                ]
+            )
         )
 
 
