@@ -1,6 +1,5 @@
 """Tables: built-in data or a file, with the column to predict."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from modeler import ModelerError, did_you_mean, list_names
 from modeler.data.columns import describe_leak, feature_type, tell_task
 from modeler.data.dialect import CsvFormat
 from modeler.data.reading import Content, read_csv, read_parquet, settle_frame
+from modeler.model.stored import slugify
 
 BUILT_IN_TARGETS = {"breast_cancer": "diagnosis"}
 LARGEST = 3.4e38  # what a float32, the graph's number, can hold
@@ -84,11 +84,6 @@ def warn_of_leaks(table: Table) -> list[str]:
         for name in frame.columns.drop(target)
         if (leak := describe_leak(frame[name], frame[target]))
     ]
-
-
-def slugify(text: str) -> str:
-    """Turn a text into a name for the model store: a-z, 0-9 and _, at most 40 characters, perhaps none."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
 
 
 def _load_breast_cancer() -> pd.DataFrame:

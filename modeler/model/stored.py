@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,11 @@ class StoredModel:
 def store_home() -> Path:
     """BentoML's home: BENTOML_HOME, or ~/bentoml."""
     return Path(os.path.expandvars(os.environ.get("BENTOML_HOME") or "~/bentoml")).expanduser()
+
+
+def slugify(text: str) -> str:
+    """Turn a text into a name for the model store: a-z, 0-9 and _, at most 40 characters, perhaps none."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
 
 
 def content_version(folder: Path) -> str:
