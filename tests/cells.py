@@ -71,7 +71,7 @@ def write_table(frame: pd.DataFrame) -> tuple[dict, Table]:
     return {"data": "mixed.parquet", "n_estimators": 10, "max_categories": 20, "out": "."}, table
 
 
-def execute_here(run: Path, parameters: dict[str, dict], timeout: int, progress) -> tuple[list[Execution], list[int]]:
+def execute_here(run: Path, parameters: dict[str, dict], timeout: int, progress, earlier=None) -> tuple[list[Execution], list[int]]:
     """In place of `pipeline.execute_twice`: the cells of both notebooks run here once, and nothing is compared.
 
     What they print goes to standard error, below a line `HERE`.

@@ -23,7 +23,7 @@ from modeler.store.history import announce_event, format_history, list_withdrawn
 from modeler.store.lock import lock_name
 from modeler.store.publish import find_withdrawal, note_rejection, publish_model, read_history, roll_back
 
-REQUEST = SimpleNamespace(name="made", table=SimpleNamespace(left_out=0))
+REQUEST = SimpleNamespace(name="made", table=SimpleNamespace(left_out=0), started=0.0)
 FIELDS = ["id", "when", "user", "host", "event", "version", "before", "after", "run", "metrics", "reasons"]
 
 

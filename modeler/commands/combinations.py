@@ -155,7 +155,7 @@ def prove_best(project: Path, record, plans: list[Plan], notebooks: Sequence[Pat
     progress.say(f"best       {plan.name}: {record.score} {best['score']:.4f}, in {relate(run)}")
     origin = describe_origin(request, notebooks, record.made_from["a package"])
     check_unchanged(record.folder.name, record.made_from, origin | {"the data": record.made_from["the data"]})
-    provenance = describe_provenance(request.table, list(notebooks), request.parameters)
+    provenance = describe_provenance(request.table, list(notebooks), request.parameters) | request.asked
     number = next(number for number, group in enumerate(_group_by_eda(plans)) if plan in group)
     executions = record.read_executions(position, number)
     for execution in executions:

@@ -1,5 +1,6 @@
 """A judged candidate on its way into the store, and from there into a bento and an image, proven in each."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -53,6 +54,7 @@ def publish_run(
             {"path": str(execution.path), "seconds": round(execution.seconds, 3), "cells_compared": cells}
             for execution, cells in zip(executions, compared)
         ],
+        "eda_from": provenance.get("eda_from"),
         "bento": bento,
         "image": image,
     }, outcome.judgement.checks
@@ -83,13 +85,13 @@ def decide_candidate(
         progress.say(f"gate       the graph on the raw hold-out{against}")
         judgement = judge(champion)
         judgement.checks.append(_check_withdrawal(candidate, readmit))
-        return _describe_judgement(judgement, request.table.left_out)
+        return _describe_judgement(judgement, request, candidate, provenance.get("eda_from"))
 
     def add_card(folder: Path, event: dict | None, served: bool = False) -> None:
         _write_or_warn(partial(write_card, folder, event, candidate, served), folder, judgement.warnings)
 
     verdict = judge_against(champion)
-    write_json(run / "provenance.json", provenance)
+    write_json(run / "provenance.json", provenance)  # a retrain has it already, a run of a sweep has not
     if judgement.passed:
         progress.say(f"store      {candidate}")
 
@@ -124,14 +126,17 @@ def _write_or_warn(write_card: Callable[[], None], folder: Path, warnings: list[
         write_json(folder / "verdict.json", verdict | {"warnings": warnings})
 
 
-def _describe_judgement(judgement, rows_without_target: int) -> dict:
+def _describe_judgement(judgement, request, candidate: str, eda_from: str | None) -> dict:
     """What verdict.json holds."""
     return {
         "verdict": "promoted" if judgement.passed else "rejected",
+        "candidate": candidate,
         "reasons": judgement.reasons,
         "warnings": judgement.warnings,
         "intervals": judgement.intervals,
-        "rows_without_target": rows_without_target,
+        "rows_without_target": request.table.left_out,
+        "eda_from": eda_from,
+        "seconds": round(time.monotonic() - request.started, 3),
         "checks": [asdict(check) for check in judgement.checks],
     }
 

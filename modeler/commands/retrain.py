@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -26,7 +27,7 @@ RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is l
 @dataclass(frozen=True)
 class Request:
     """A retrain that can be executed: `data` is a file or None, `table` what it holds, of whose rows `heldout` is true for those
-    held out; `parameters` stand by notebook."""
+    held out; `parameters` stand by notebook. `file_sha256` is of the file's bytes, `started` of the clock `time.monotonic`."""
 
     parameters: dict[str, dict]
     data: Path | None
@@ -35,6 +36,13 @@ class Request:
     floors: dict[str, float]
     ceilings: dict[str, float]
     name: str
+    file_sha256: str | None
+    started: float
+
+    @property
+    def asked(self) -> dict:
+        """What provenance.json notes beside table and parameters, which tells whether anything changed since."""
+        return {name: getattr(self, name) for name in ("name", "file_sha256", "floors", "ceilings")}
 
     @property
     def told(self) -> dict:
@@ -76,6 +84,7 @@ def retrain_options(command):
             help="promote although the score is clearly lower than the champion's was when it was promoted"),
         optgroup.option("--readmit", **flag, help="promote a version that was rolled back from"),
         optgroup.group("What comes of it"),
+        optgroup.option("--force", **flag, help="execute although nothing changed since the champion was made"),
         optgroup.option("--build", **flag, help="also build the champion's bento, and replay the golden rows there"),
         optgroup.option("--containerize", **flag,
             help="also build the bento and its image, and replay the golden rows there"),
@@ -87,10 +96,12 @@ def retrain_options(command):
 
 def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress) -> Request:
     """Check the options, load the data and hold the one to the other; see that store and engine are there."""
-    data, parameters = read_options(options, notebooks)
+    started, (data, parameters) = time.monotonic(), read_options(options, notebooks)
 
+    from modeler.runs.provenance import hash_data
     from modeler.store.lock import check_writable
 
+    sha256 = hash_data(data)  # before the file is read, as it may be written anew meanwhile
     table, heldout = load_data(options, parameters["eda.ipynb"], progress.say)
     floors, ceilings = check_fit(options, parameters, table, heldout)
     check_writable()
@@ -102,21 +113,18 @@ def check_request(options: SimpleNamespace, notebooks: Sequence[Path], progress)
         from modeler.ship.build import check_engine
 
         check_engine()
-    return Request(parameters, data, table, heldout, floors, ceilings, options.name or table.name)
+    return Request(parameters, data, table, heldout, floors, ceilings, options.name or table.name, sha256, started)
 
 
 def read_options(options: SimpleNamespace, notebooks: Sequence[Path]) -> tuple[Path | None, dict[str, dict]]:
     """The data file, None for built-in data, and every parameter; a UsageError where an option is wrong by itself."""
+    from modeler.model.stored import slugify
+
     if Path(options.data).suffix:
         check_target(options)
     given = Path(find_data(options)).expanduser()
     data = given if given.suffix else None
     parameters = collect_parameters(options, data, notebooks)
-
-    from modeler.data.tables import slugify
-    from modeler.train.boosters import check_installed
-
-    check_installed(parameters["train.ipynb"].get("estimator", ""))
     if options.name and options.name != slugify(options.name):
         example = slugify(options.name) or "orders"
         raise UsageError(f"--name {options.name}: a model's name is of a-z, 0-9 and _, at most 40, such as {example}")
@@ -154,7 +162,7 @@ def load_data(options: SimpleNamespace, told: dict, say: Callable[[str], None]) 
 def check_fit(options: SimpleNamespace, parameters: dict[str, dict], table, heldout) -> tuple[dict, dict]:
     """The gate's floors and ceilings; a UsageError where an option or a parameter does not fit the table."""
     from modeler.data.derive import list_classes, read_columns
-    from modeler.gate.bounds import BUILT_IN_FLOORS, check_bounds
+    from modeler.gate.bounds import check_bounds, find_floors
 
     told, classes = parameters["eda.ipynb"], list_classes(table)
     check_training(parameters["train.ipynb"], table, classes)
@@ -164,7 +172,7 @@ def check_fit(options: SimpleNamespace, parameters: dict[str, dict], table, held
     has_interval = bool(parameters["train.ipynb"].get("interval"))
     ceilings = check_bounds(options.ceilings, "--max", classes, has_interval)
     floors = check_bounds(options.floors, "--min", classes, has_interval)
-    return BUILT_IN_FLOORS.get((options.data, table.target), {}) | floors, ceilings
+    return find_floors(options.data, table.target) | floors, ceilings
 
 
 def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: Sequence[Path]) -> dict[str, dict]:
@@ -188,9 +196,11 @@ def collect_parameters(options: SimpleNamespace, data: Path | None, notebooks: S
 
 
 def check_training(told: dict, table, classes: list | None) -> None:
-    """Raise a UsageError if a parameter of train.ipynb does not fit the target."""
+    """Raise a UsageError if a parameter of train.ipynb does not fit the target, a ModelerError if a package lacks."""
+    from modeler.train.boosters import check_installed
     from modeler.train.choices import check_class_weight, check_transform
 
+    check_installed(told.get("estimator", ""))
     check_threshold(told.get("threshold", ""), classes, table.target)
     check_class_weight(told.get("class_weight", ""), told.get("estimator", ""), classes, table.target)
     check_transform(told.get("target_transform", ""), table.frame[table.target], classes, table.target)
@@ -264,6 +274,11 @@ def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str
         f"  hold-out   {scores or 'not scored'}",
         f"  champion   {result['model'] or 'none'}",
         f"  run        {relate(result['run'])}",
+        *(
+            f"  eda.ipynb  taken over from run {run}, and executed again by nbval"
+            for run in [result["eda_from"]]
+            if run
+        ),
         *(f"  {made:10} {result[made]}" for made in ("bento", "image") if result[made]),
     ]
     if result["verdict"] == "promoted":

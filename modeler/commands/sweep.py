@@ -14,7 +14,7 @@ from modeler.commands.progress import Progress
 from modeler.commands.retrain import create_run, describe_result, retrain_options
 from modeler.commands.sampling import find_data, sample_data
 
-FREE = ["cluster", "resume", "dry_run", "yes", "json", "sampled"]  # options that are not what the sweep is
+FREE = ["cluster", "resume", "dry_run", "yes", "json", "sampled", "force"]  # options that are not what the sweep is
 RUNTIME = [
     "cloudpickle",
     "dask",

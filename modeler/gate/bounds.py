@@ -1,11 +1,9 @@
 """Floors and ceilings of metrics: which exist, how to write them, and whether a candidate keeps them."""
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from modeler import UsageError
-from modeler.gate.checks import Check
 from modeler.model.contract import class_key
 
 FLOORS = {
@@ -53,12 +51,20 @@ def check_bounds(
             raise UsageError(
                 f"{option} {bound}: {value!r} is not a number; give one, as in {option} {metric}=0.9"
             ) from None
-        if not np.isfinite(checked[metric]):
+        if not math.isfinite(checked[metric]):
             raise UsageError(f"{option} {bound}: the bound must be a finite number, got {value}")
     return checked
 
 
-def check_bound(name: str, value: float | None, bound: float, sign: int) -> Check:
+def find_floors(data: str, target: str | None) -> dict[str, float]:
+    """The floors that nobody gives, of built-in data and a target; without a target, of the data's own."""
+    return next((own for (name, its), own in BUILT_IN_FLOORS.items() if name == data and (target or its) == its), {})
+
+
+def check_bound(name: str, value: float | None, bound: float, sign: int):
+    """The check of one floor (`sign` 1) or ceiling (-1)."""
+    from modeler.gate.checks import Check  # late: it imports what a retrain that executes nothing does not need
+
     kind, side = ("floor", "below") if sign > 0 else ("ceiling", "above")
     if value is None:
         return Check(f"{kind} of {name}", False, None, bound, f"{name} could not be computed on the held-out rows")

@@ -10,10 +10,6 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from modeler.data.rows import hash_table, list_dealing, split_rows
-from modeler.data.tables import Table
-from modeler.data.timeline import describe_split
-
 # The packages that compute, convert or store numbers, even if no notebook imports them by name.
 SHAPING = ["joblib", "ndonnx", "numpy", "onnx", "onnxruntime", "pandas", "protobuf", "pyarrow",
            "scikit-learn", "scipy", "skl2onnx", "skops", "spox", "threadpoolctl"]  # fmt: skip
@@ -22,11 +18,14 @@ OPTIONAL = {"lightgbm": ["lightgbm", "onnxmltools"], "xgboost": ["onnxmltools", 
             "catboost": ["catboost"]}  # fmt: skip
 
 
-def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
+def describe_provenance(table, notebooks: list[Path], parameters: dict[str, dict]) -> dict:
     """Describe what a run is made from, for provenance.json.
 
     `notebooks` are the project's, not the executed ones. `parameters` are by file name and include the defaults.
     """
+    from modeler.data.rows import hash_table, list_dealing, split_rows  # late: a second, which `runs` has no use for
+    from modeler.data.timeline import describe_split
+
     eda, (rows, columns) = parameters["eda.ipynb"], table.frame.shape
     dealing = list_dealing(eda)
     split = describe_split(table, *dealing)
@@ -45,7 +44,7 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
             "share": split["share"],
             "rows": int(split_rows(table.frame, *dealing).sum()),
         },
-        "notebooks": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in notebooks},
+        "notebooks": {path.name: hash_file(path) for path in notebooks},
         **describe_surroundings(notebooks[0].parent),
         "packages": list_packages(notebooks, parameters["train.ipynb"].get("estimator"), table.built_in),
     }
@@ -53,12 +52,30 @@ def describe_provenance(table: Table, notebooks: list[Path], parameters: dict[st
 
 def describe_surroundings(project: Path) -> dict:
     """What shapes a notebook's result from outside: code, Python and platform."""
+    return {"git": _describe_git(project), **describe_code()}
+
+
+def describe_code() -> dict:
+    """The hash of this package, Python and platform."""
     return {
-        "git": _describe_git(project),
         "modeler": _hash_package(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_data(data: Path | None) -> str | None:
+    """The SHA-256 of a data file's bytes; None for built-in data, and for a file that cannot be read."""
+    try:
+        return data and hash_file(data)
+    except OSError:
+        return None
 
 
 def find_version(package: str) -> str | None:
