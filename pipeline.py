@@ -18,6 +18,7 @@ from modeler.commands.publish import publish_run
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
+from modeler.commands.runs import runs
 from modeler.commands.sampling import sample_data
 from modeler.commands.score import score
 from modeler.commands.sweep import sweep
@@ -36,7 +37,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, sweep, score, monitor, key):
+for command in (verify, history, rollback, reproduce, sweep, score, monitor, key, runs):
     command_line.add_command(command)
 
 

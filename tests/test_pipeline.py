@@ -1,9 +1,12 @@
 """The retrain as people run it: one verdict, one right exit status, and a store that only proven models reach."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+from datetime import datetime, timezone
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -11,12 +14,14 @@ import pytest
 from conftest import QUICK, RENAMED, ROOT, SECRET, Project, copy_of, needs_linux, read_whole
 from sklearn.datasets import load_breast_cancer
 
+from modeler.runs.ending import find_ending
+
 FIELDS = [
-    "run", "model", "candidate", "verdict", "reasons", "warnings", "metrics", "champion_metrics", "notebooks", "bento", "image",
-    "seconds",
+    "run", "model", "candidate", "verdict", "reasons", "warnings", "metrics", "champion_metrics", "notebooks", "eda_from", "bento",
+    "image", "seconds",
 ]  # fmt: skip
 FILES = [
-    "card.html", "contract.json", "eda.html", "eda.ipynb", "golden.json", "importance.json", "metrics.json", "model.onnx",
+    "card.html", "contract.json", "eda", "eda.html", "eda.ipynb", "golden.json", "importance.json", "metrics.json", "model.onnx",
     "model.skops", "provenance.json", "reference.json", "train.html", "train.ipynb", "verdict.json",
 ]  # fmt: skip
 
@@ -73,7 +78,7 @@ def test_provenance_says_what_the_run_was_made_from(retrained):
 
 def test_no_secret_of_the_environment_is_in_the_run(retrained):
     project, result = retrained
-    for path in project.runs[0].rglob("*"):
+    for path in filter(Path.is_file, project.runs[0].rglob("*")):
         assert SECRET.encode() not in read_whole(path), path
 
 
@@ -341,7 +346,34 @@ def test_failing_cell_is_named_and_the_notebook_kept(project, typed, small):
     told = refused(typed(*small, kernels=True), 1)
     assert "eda.ipynb, cell [4] of 4, failed:" in told
     assert "NameError: name 'nothing_of_that_name' is not defined" in told
+    listed = json.loads(typed("runs", "--json").stdout)
+    assert [(run["verdict"], run["name"], run["score"]) for run in listed] == [("failed", "small", None)]
+    assert listed[0]["error"] == "eda.ipynb, cell [4] of 4, failed: NameError: name 'nothing_of_that_name' is not defined"
+    assert listed[0]["parameters"] == {"data": "small.csv", "target": "diagnosis", "estimator": "logistic_regression"}
     assert (project.runs[0] / "eda.ipynb").exists() and project.stored == []
+
+
+@pytest.mark.slow
+def test_eda_of_an_earlier_run_is_taken_over_named_and_proven_all_the_same(project, retrained, typed):
+    copy = f"import shutil\nfor name in NAMES:\n    _ = shutil.copy(f'{retrained[1]['run']}/{{name}}', out)"
+    project.replace_cells("eda.ipynb", copy.replace("NAMES", "['contract.json']"), "print(holdout)")
+    files = ["contract.json", "model.onnx", "model.skops", "metrics.json"]
+    project.replace_cells("train.ipynb", copy.replace("NAMES", str(files)), "print(seed)")
+    first, second = (json.loads(typed("-p", f"seed={seed}", "--json", kernels=True).stdout) for seed in (1, 2))
+    assert (first["verdict"], first["eda_from"]) == ("promoted", None)
+    name = Path(first["run"]).name
+    assert (second["verdict"], second["eda_from"], second["run"] != first["run"]) == ("unchanged", name, True)
+    assert [notebook["cells_compared"] for notebook in second["notebooks"]] == [4, 4]
+    for file in ("verdict.json", "provenance.json"):
+        assert json.loads((project.runs[1] / file).read_text())["eda_from"] == name
+
+    path = project.runs[1] / "eda.ipynb"
+    path.write_text(path.read_text().replace('"0.2\\n"', '"0.3\\n"'))
+    done = typed("-p", "seed=3", kernels=True)
+    assert f"take over  eda.ipynb from run {project.runs[1].name}, executed there with the same inputs" in done.stderr
+    assert done.returncode == 1 and "eda.ipynb is not reproducible: cell [4] gave another output" in done.stderr
+    done = typed("-p", "seed=3", "--force", kernels=True)
+    assert done.returncode == 0 and "taken over" not in done.stdout
 
 
 # --- own data, and interruptions
@@ -389,6 +421,8 @@ def test_interrupt_stops_everything_and_stores_nothing(project, sent):
     status, told, family = project.interrupt(*QUICK, sent=sent)
     assert status == 130 and "Traceback" not in told
     assert "pipeline.py: interrupted" in told
+    verdict, where = find_ending(project.runs[0], datetime.now(timezone.utc))
+    assert verdict == "interrupted" and re.match(r"before eda.ipynb|eda.ipynb, cell \[\d+\] of \d+,", where)
     assert not psutil.wait_procs(family, timeout=15)[1]
     assert project.stored == []
 
@@ -398,6 +432,8 @@ def test_help_comes_before_anything_slow_is_imported():
         "import sys, pipeline\n"
         "pipeline.main(['-p', 'estimater=x'])\n"
         "slow = {'papermill', 'bentoml', 'pandas', 'sklearn', 'onnxruntime', 'numpy', 'rich', 'tqdm'} & sys.modules.keys()\n"
+        "pipeline.main(['runs'])\n"
+        "slow |= {'papermill', 'bentoml', 'pandas', 'sklearn', 'onnxruntime', 'numpy'} & sys.modules.keys()\n"
         "pipeline.main(['--data', 'nowhere.csv', '--target', 'y'])\n"
         "slow |= {'sklearn', 'scipy', 'onnxruntime'} & sys.modules.keys()\n"
         "sys.exit(f'imported: {slow}' if slow else 0)"

@@ -20,8 +20,10 @@ from modeler.commands.retrain import WRITES, create_run, relate
 @click.option("--data", metavar="FILE", type=TEXT, help="the data file (default: where the model's run has it from)")
 @click.pass_obj
 def reproduce(project: Path, model: str, data: str | None) -> int:
-    from modeler.model.stored import load_model
+    from modeler.model.contract import write_json
+    from modeler.model.stored import content_version, load_model
     from modeler.runs import reproduce as again
+    from modeler.runs.ending import note_failure
 
     started, progress = time.monotonic(), Progress()
     recipe = again.read_recipe(load_model(model), project / "runs", data and Path(data).expanduser())
@@ -31,7 +33,7 @@ def reproduce(project: Path, model: str, data: str | None) -> int:
     run = create_run(project / "runs", recipe.data, recipe.data_name)
     progress.say(f"execute    {' and '.join(recipe.notebooks)} of {recipe.model.tag} in {relate(run)}")
     try:
-        with progress:
+        with progress, note_failure(run):
             again.train_again(recipe, run, WRITES, progress)
     except ModelerError as error:
         lines = [f"{recipe.model.tag} cannot be trained again: {error}", *again.format_lines(causes)]
@@ -42,6 +44,10 @@ def reproduce(project: Path, model: str, data: str | None) -> int:
         told = differing | again.find_first_output(recipe, run) | again.compare_answers(recipe, run) | causes
     else:
         outcome, told = "reproduced: the same graph and contract", origins
+    seconds = time.monotonic() - started
+    verdict = {"verdict": "different" if differing else "reproduced", "reasons": [f"{recipe.model.tag} {outcome}"]}
+    candidate = f"{recipe.model.tag.partition(':')[0]}:{content_version(run)}"
+    write_json(run / "verdict.json", verdict | {"candidate": candidate, "seconds": round(seconds, 3)})
     lines = again.format_lines(told | moved_on | {"run": relate(run)})
-    print_result("\n".join([f"{recipe.model.tag} {outcome}, in {time.monotonic() - started:.0f} s", *lines]))
+    print_result("\n".join([f"{recipe.model.tag} {outcome}, in {seconds:.0f} s", *lines]))
     return FAILED if differing else OK
