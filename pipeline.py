@@ -14,6 +14,7 @@ from modeler.commands.key import key
 from modeler.commands.monitor import monitor
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
 from modeler.commands.progress import Progress
+from modeler.commands.prune import prune
 from modeler.commands.publish import publish_run
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
@@ -37,7 +38,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, sweep, score, monitor, key, runs):
+for command in (verify, history, rollback, reproduce, sweep, score, monitor, key, runs, prune):
     command_line.add_command(command)
 
 

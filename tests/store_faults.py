@@ -1,6 +1,6 @@
 """What test_store.py runs in processes of its own: writers that are killed, that compete, and that find a disk full.
 
-Run as `python store_faults.py kills|competition|full_disk RUN...` with BENTOML_HOME set; an AssertionError is a failure.
+Run as `python store_faults.py kills|prunes|competition|full_disk RUN...` with BENTOML_HOME set; an AssertionError is a failure.
 """
 
 import errno
@@ -14,6 +14,8 @@ from pathlib import Path
 import bentoml
 
 from modeler import ModelerError
+from modeler.commands.progress import Progress
+from modeler.commands.prune import choose_old, delete_old
 from modeler.model.stored import content_version, find_champion, list_versions, load_model, store_home
 from modeler.store.lock import check_writable
 from modeler.store.publish import note_rejection, publish_model, read_history, roll_back
@@ -37,6 +39,19 @@ def change_once(rng: random.Random) -> None:
     except ModelerError as error:
         if not any(text in str(error) for text in EXPECTED):
             raise
+
+
+def prune_once() -> None:
+    """Delete all versions but the champion and the one before."""
+    choice = choose_old(store_home() / "runs", "made", 0)
+    delete_old(store_home() / "runs", "made", 0, choice, [], Progress())
+
+
+def change_or_prune(rng: random.Random) -> None:
+    if rng.random() < 0.5:
+        change_once(rng)
+    else:
+        prune_once()
 
 
 def check_store() -> int:
@@ -72,7 +87,15 @@ def start(work) -> int:
     return child
 
 
-def kills(times: int = 120) -> None:
+def prunes() -> None:
+    """The same, of a writer that prunes as often as it changes anything else."""
+    kills(change=change_or_prune)
+    prune_once()
+    assert len(list_versions("made")) <= 2
+    check_store()
+
+
+def kills(times: int = 120, change=change_once) -> None:
     """Kill a writer at a random moment, again and again; the store is whole each time."""
     publish_first()
     started = time.monotonic()
@@ -83,7 +106,7 @@ def kills(times: int = 120) -> None:
     def work():
         own = random.Random()
         while True:
-            change_once(own)
+            change(own)
 
     for _ in range(times):
         child = start(work)
@@ -164,4 +187,4 @@ def full_disk(most: int = 40) -> None:
 
 
 if __name__ == "__main__":
-    {"kills": kills, "competition": competition, "full_disk": full_disk}[sys.argv[1]]()
+    {"kills": kills, "prunes": prunes, "competition": competition, "full_disk": full_disk}[sys.argv[1]]()

@@ -43,6 +43,7 @@ class Text(click.ParamType):
 TEXT = Text()
 SECONDS = Text("[1-9][0-9]{0,6}", "must be a whole number of seconds from 1 to 9999999")
 ROWS = Text("[1-9][0-9]{1,8}", "must be a whole number of rows from 10 to 999999999")
+COUNT = Text("[0-9]{1,6}", "must be a whole number from 0 to 999999")
 MODEL_NAME = Text("[a-z0-9][a-z0-9_.-]{0,62}", "must be a model's name such as breast_cancer, without a version")
 
 
@@ -116,11 +117,10 @@ def _report(sentence: str, status: int, arguments: Sequence[str]) -> int:
 def _explain(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         return f"unrecognized arguments: {error.option_name}"
-    if isinstance(error, click.MissingParameter) and error.param:
-        return f"the following arguments are required: {error.param.make_metavar(error.ctx)}"
     if isinstance(error, click.BadParameter) and error.param:
         name = error.param.opts[-1] if isinstance(error.param, click.Option) else error.param.make_metavar(error.ctx)
-        return f"argument {name}: {error.message}"
+        missing = isinstance(error, click.MissingParameter)
+        return f"the following arguments are required: {name}" if missing else f"argument {name}: {error.message}"
     return error.format_message().rstrip(".")
 
 

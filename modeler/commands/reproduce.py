@@ -31,6 +31,7 @@ def reproduce(project: Path, model: str, data: str | None) -> int:
     origins, moved_on = again.compare_origins(recipe, notebooks)
     causes = origins or again.NOTHING_DIFFERS
     run = create_run(project / "runs", recipe.data, recipe.data_name)
+    (run / "model").symlink_to(recipe.model.path.absolute())  # which `prune` leaves there meanwhile
     progress.say(f"execute    {' and '.join(recipe.notebooks)} of {recipe.model.tag} in {relate(run)}")
     try:
         with progress, note_failure(run):

@@ -29,14 +29,18 @@ def build_image(bento: str) -> str:
 
 def check_engine() -> None:
     """Raise a ModelerError that says what to install, unless a Docker engine answers."""
-    try:
-        answers = run_docker("version", "--format", "{{.Server.Version}}").returncode == 0
-    except OSError:
-        answers = False
-    if not answers:
+    if not answers_engine():
         raise ModelerError(
             "no Docker engine answers; install Docker Engine, start it, and try again when `docker version` shows a server"
         )
+
+
+def answers_engine() -> bool:
+    """Whether a Docker engine answers."""
+    try:
+        return run_docker("version", "--format", "{{.Server.Version}}").returncode == 0
+    except OSError:
+        return False
 
 
 def _run_bentoml(failure: str, *words: str, folder: Path | None = None) -> str:

@@ -1,0 +1,153 @@
+"""Old runs and samples: whose they are, whether somebody still works on them, and how they are deleted."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+
+from modeler.data.sample import SAMPLES
+from modeler.model.stored import CONTRACT, GRAPH, content_version, store_home
+
+NAMED = re.compile(r"(\d{8}-\d{6})-(\d+)")  # a run's folder: when it began, in UTC, and its process
+SAMPLED = re.compile("[0-9a-f]{12}")
+HIDDEN = ".pruned"
+RECENT = 3600  # seconds since a change, within which a process of another machine or container may be at work
+USED = "a run that still works uses it"
+NAMES = [
+    ["verdict.json", "candidate"],
+    ["provenance.json", "name"],
+    ["drift.json", "model"],
+    ["sweep.json", "options", "name"],
+]
+NAMES += [["provenance.json", "data", "name"]]
+DATA = [["sweep.json", "options", "data"], ["eda.ipynb", "metadata", "papermill", "parameters", "data"]]
+
+
+def list_folders(runs: Path) -> list[Path]:
+    """The folders of runs and of sweeps, the newest first."""
+    found = [path for path in runs.iterdir() if NAMED.fullmatch(path.name)] if runs.is_dir() else []
+    return sorted((path for path in found if path.is_dir() and not path.is_symlink()), reverse=True)
+
+
+def find_name(folder: Path) -> str | None:
+    """The name of the model that a run or a sweep is about, as far as its files tell it."""
+    for file, *place in NAMES:
+        if told := _get(_read(folder / file), *place):
+            return told.partition(":")[0]
+    data = [
+        _get(_read(folder / file), *place) for file, *place in DATA
+    ]  # a model is called after its data, unless told
+    data += [path.name for path in folder.iterdir() if path.is_symlink() and path.suffix]
+    return next((_slugify(Path(one).stem) for one in data if one), None)
+
+
+def explain_undecided(folder: Path) -> str | None:
+    """Why a run or a sweep without a verdict may still be worked on; None where it has one, or nobody is there any more."""
+    if _is_held(folder):
+        return "a process works on it"
+    if any(folder.glob("verdict.json")) or any(folder.glob("*/verdict.json")):
+        return None
+    if _is_at_work(folder):
+        return f"its process {NAMED.fullmatch(folder.name)[2]} is at work"
+    changed = max(map(_read_change, (folder, *folder.rglob("*"))))
+    return "it has no verdict and was changed within the last hour" if time.time() - changed < RECENT else None
+
+
+def read_start(folder: Path) -> datetime:
+    """When a run began."""
+    return datetime.strptime(NAMED.fullmatch(folder.name)[1], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
+
+
+def find_used(folders: Iterable[Path], name: str) -> dict[str, str]:
+    """The versions of a name that runs use, by links to them or as what they made themselves, with the reason."""
+    versions = {
+        target.name for target in find_links(folders) if target.parent == (store_home() / "models" / name).resolve()
+    }
+    for run in _list_runs(folders):
+        if (run / GRAPH).is_file() and (run / CONTRACT).is_file():
+            versions.add(content_version(run))
+    return dict.fromkeys(versions, USED)
+
+
+def find_links(folders: Iterable[Path]) -> set[Path]:
+    """What the links in runs, and in the runs of sweeps, lead to."""
+    return {path.resolve() for run in _list_runs(folders) for path in run.iterdir() if path.is_symlink()}
+
+
+def list_samples(runs: Path, left: Iterable[Path]) -> dict[str, Path]:
+    """The samples that no run of those left links to. One that was just taken is left to the run that is about to begin."""
+    needed = {target.parent for target in find_links(left)}
+    found = (
+        [path for path in (runs / SAMPLES).iterdir() if SAMPLED.fullmatch(path.name)]
+        if (runs / SAMPLES).is_dir()
+        else []
+    )
+    old = [path for path in found if time.time() - path.stat().st_mtime >= RECENT and path.resolve() not in needed]
+    return {f"{SAMPLES}/{path.name}": path for path in sorted(old)}
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a run or a sample, so that a kill in between leaves no half one, and what such a kill left before."""
+    for rest in folder.parent.glob(f".*{HIDDEN}"):
+        shutil.rmtree(rest)
+    os.rename(folder, hidden := folder.with_name(f".{folder.name}{HIDDEN}"))
+    shutil.rmtree(hidden)
+
+
+def _list_runs(folders: Iterable[Path]) -> list[Path]:
+    return [run for folder in folders for run in (folder, *(path for path in folder.iterdir() if path.is_dir()))]
+
+
+def _read_change(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return time.time()  # just now
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process holds a sweep's folder, as each does that executes its combinations."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+
+
+def _is_at_work(folder: Path) -> bool:
+    """Whether the process that a run is named by lives; one that was started later only has its number."""
+    try:
+        process = psutil.Process(int(NAMED.fullmatch(folder.name)[2]))
+        return process.create_time() <= read_start(folder).timestamp() + 1
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _slugify(text: str) -> str:
+    from modeler.data.tables import slugify
+
+    return slugify(text)
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _get(content: object, *names: str) -> str:
+    """A text somewhere in an object of JSON; empty where it is missing."""
+    for name in names:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content if isinstance(content, str) else ""
