@@ -15,7 +15,7 @@ from modeler.commands.monitor import monitor
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
 from modeler.commands.progress import Progress
 from modeler.commands.prune import prune
-from modeler.commands.publish import publish_run
+from modeler.commands.publish import import_gate, publish_run
 from modeler.commands.reproduce import reproduce
 from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
 from modeler.commands.rollback import rollback
@@ -54,15 +54,18 @@ def retrain(options: SimpleNamespace) -> int:
     from modeler.runs.earlier import find_eda
     from modeler.runs.ending import note_failure
     from modeler.runs.provenance import describe_provenance
+    from modeler.runs.tracking import track_failure, track_retrain
 
     run = create_run(ROOT / "runs", request.data)
-    with note_failure(run):
+    with note_failure(run), track_failure(request.name, request.parameters, run, progress.say):
         provenance = describe_provenance(request.table, NOTEBOOKS, request.parameters) | request.asked
         earlier = None if options.force else find_eda(ROOT / "runs", NOTEBOOKS[0], provenance)
         provenance["eda_from"] = earlier and earlier.name
         write_json(run / "provenance.json", provenance)  # before: notebooks may be saved anew, and runs may fail
         executions, compared = execute_twice(run, request.parameters, int(options.cell_timeout), progress, earlier)
         result, checks = publish_run(ROOT, run, request, executions, compared, provenance, options, progress)
+        result["seconds"] = round(time.monotonic() - started, 3)
+    track_retrain(request.name, request.parameters, result, progress.say)
     return finish(result, started, options.json, lambda told: describe_result(told, request.table.notes, checks))
 
 
@@ -99,16 +102,6 @@ def execute_twice(
         page.result()
     keep_eda(run, executions)
     return executions, compared
-
-
-def import_gate() -> None:
-    """Import what the gate needs while the first kernel works; it takes seconds, and nothing of it imports Jupyter too."""
-    import skops.io  # noqa: F401
-
-    import modeler.gate.judge  # noqa: F401
-    from modeler.model.graph import import_runtime
-
-    import_runtime()
 
 
 def main(arguments: list[str] | None = None) -> int:

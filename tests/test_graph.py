@@ -151,7 +151,7 @@ def test_runtime_writes_down_and_sends_nothing_about_its_use(tmp_path):
     bare = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     for command in (
         load,
-        load.replace("import sys;", "import sys; from pipeline import import_gate; import_gate();"),
+        load.replace("import sys;", "import sys; from modeler.commands.publish import import_gate; import_gate();"),
     ):
         words = [sys.executable, "-c", command, str(tmp_path / "model.onnx")]
         subprocess.run(words, check=True, env=bare | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})

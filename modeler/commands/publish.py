@@ -20,6 +20,16 @@ class Outcome:
     judgement: object
 
 
+def import_gate() -> None:
+    """Import what the gate needs while the first kernel works; it takes seconds, and nothing of it imports Jupyter too."""
+    import skops.io  # noqa: F401
+
+    import modeler.gate.judge  # noqa: F401
+    from modeler.model.graph import import_runtime
+
+    import_runtime()
+
+
 def publish_run(
     project: Path, run: Path, request, executions: list, compared: list[int], provenance: dict, options, progress
 ) -> tuple[dict, list]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import click
 from click.core import ParameterSource
 
-from modeler import UsageError
+from modeler import ModelerError, UsageError
 from modeler.commands.combinations import Plan, check_plans, execute_left, list_plans, open_record, prove_best
 from modeler.commands.options import OK, REJECTED, TEXT, print_result
 from modeler.commands.progress import Progress
@@ -53,21 +53,26 @@ def sweep(context: click.Context, **given) -> int:
     if options.dry_run:
         check_plans(plans, notebooks, progress)
         return _print_plans(plans, options.json)
-    record = _execute(plans, notebooks, options, told, project / "runs", progress)
+    record, name = _execute(plans, notebooks, options, told, project / "runs", progress)
 
     from modeler.sweep.page import format_table, write_page
 
     progress.say(f"page       {write_page(record)}")
-    result, request, checks = prove_best(project, record, plans, notebooks, progress)
+    try:
+        result, request, checks = prove_best(project, record, plans, notebooks, progress)
+    except ModelerError:
+        _track(name, plans, record, None, progress)
+        raise
     result["seconds"] = round(time.monotonic() - started, 3)
+    _track(name, plans, record, result, progress)
     result |= {"sweep": str(record.folder), "combinations": record.rank()}
     told = f"{format_table(record)}\n{describe_result(result, request.table.notes, checks)}"
     print_result(result if options.json else told)
     return REJECTED if result["verdict"] == "rejected" else OK
 
 
-def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | None, runs: Path, progress):
-    """Execute what is to be done, on the cluster; the sweep's record."""
+def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | None, runs: Path, progress) -> tuple:
+    """Execute what is to be done, on the cluster; the sweep's record, and the name of its models."""
     from modeler.cluster.connect import open_cluster
     from modeler.runs.provenance import list_packages
     from modeler.sweep.record import hold_sweep
@@ -88,7 +93,14 @@ def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | Non
             except BaseException:
                 progress.say(f"resume     python pipeline.py sweep --resume {folder.name}")
                 raise
-    return record
+    return record, request.name
+
+
+def _track(name: str, plans: list[Plan], record, result: dict | None, progress) -> None:
+    """Note the combinations where the environment names a server of MLflow."""
+    from modeler.runs.tracking import track_sweep
+
+    track_sweep(name, [plan.told for plan in plans], record.combinations, result, progress.say)
 
 
 def _take_over(context: click.Context, options: SimpleNamespace, runs: Path) -> dict:
