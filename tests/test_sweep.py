@@ -261,7 +261,7 @@ def stamp(project: Project) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_best_of_two_combinations_of_the_notebooks_is_proven(small):
-    small.settings = UNDRAWN
+    small.settings = UNDRAWN | {"MLFLOW_TRACKING_URI": "http://somebody:secret@127.0.0.1:9"}  # where nobody is
     words = ["sweep", "--data", "small.csv", "--target", "y", "-p", "estimator=logistic_regression,extra_trees", "--json"]
     done = small.retrain(*words, "-p", "n_estimators=5", "--cluster", "local:2")
     assert done.returncode == 0, done.stderr
@@ -272,6 +272,7 @@ def test_best_of_two_combinations_of_the_notebooks_is_proven(small):
     assert cv["chosen"] == best["parameters"]["estimator"] and cv["compared"][0]["mean"] == best["score"]
     assert result["verdict"] == "promoted" and all(one["cells_compared"] > 15 for one in result["notebooks"])
     assert small.stored == [result["model"]]
+    assert done.stderr.count("mlflow     nothing is noted at http://127.0.0.1:9: ") == 1 and "secret" not in done.stderr
 
 
 @pytest.mark.slow
