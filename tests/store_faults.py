@@ -1,6 +1,6 @@
 """What test_store.py runs in processes of its own: writers that are killed, that compete, and that find a disk full.
 
-Run as `python store_faults.py kills|prunes|competition|full_disk RUN...` with BENTOML_HOME set; an AssertionError is a failure.
+Run as `python store_faults.py kills|prunes|full_prune|competition|full_disk RUN...` with BENTOML_HOME set; an AssertionError is a failure.
 """
 
 import errno
@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import bentoml
@@ -92,6 +93,18 @@ def prunes() -> None:
     kills(change=change_or_prune)
     prune_once()
     assert len(list_versions("made")) <= 2
+    check_store()
+
+
+def full_prune() -> None:
+    """Prune where there is room for nothing more."""
+    for run in RUNS:
+        publish_model(run, f"made:{content_version(run)}", {"run": run.name}, {})
+    with open(store_home() / "filler", "wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    prune_once()
+    assert len(list_versions("made")) == 2
     check_store()
 
 
@@ -187,4 +200,4 @@ def full_disk(most: int = 40) -> None:
 
 
 if __name__ == "__main__":
-    {"kills": kills, "prunes": prunes, "competition": competition, "full_disk": full_disk}[sys.argv[1]]()
+    {"kills": kills, "prunes": prunes, "full_prune": full_prune, "competition": competition, "full_disk": full_disk}[sys.argv[1]]()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import engine_answers
+from conftest import engine_answers, own_namespace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_store import fault
@@ -313,6 +313,14 @@ def test_run_that_the_history_names_is_one_of_the_name(home, small_runs, tmp_pat
 @pytest.mark.slow
 def test_store_is_whole_after_each_kill_of_a_prune(home, small_runs, tmp_path):
     fault(home, ["prunes", *small_runs])
+
+
+@pytest.mark.slow
+def test_full_disk_can_be_pruned(small_runs, tmp_path):
+    home = tmp_path / "bentoml"
+    home.mkdir()
+    script = f'mount -t tmpfs -o size=1m tmpfs {home} && "$@"'
+    fault(home, ["full_prune", *small_runs], *own_namespace(), "sh", "-c", script, "sh")
 
 
 STEPS = st.one_of(

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -93,8 +93,8 @@ def lock_name(name: str):
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         holder = {"user": find_user(), "host": socket.gethostname(), "pid": os.getpid()}
-        file.write(json.dumps(holder | {"command": command, "since": since}))
-        file.flush()
+        with suppress(OSError):  # on a full disk, which `prune` makes room on, nobody is told who holds the lock
+            os.write(file.fileno(), json.dumps(holder | {"command": command, "since": since}).encode())
         try:
             yield
         finally:
