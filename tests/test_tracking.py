@@ -91,25 +91,27 @@ def test_retrains_are_noted_with_parameters_scores_verdict_and_pages(server, typ
 @needs_server
 def test_combinations_of_a_sweep_are_noted_and_the_hold_out_of_the_best_alone(server, tmp_path, monkeypatch):
     monkeypatch.setenv(tracking.ADDRESS, server)
-    sweep, told, said = tmp_path / "20260101-000000-1", [{"train.ipynb": {"seed": seed}} for seed in range(3)], []
+    sweep, told, said = tmp_path / "20260101-000000-1", [{"train.ipynb": {"seed": seed}} for seed in range(4)], []
     entries = [
         {"score": 0.8, "spread": 0.01, "seconds": 2.0, "run": str(sweep / "01"), "error": None},
         {"score": None, "spread": None, "seconds": 1.0, "run": str(sweep / "02"), "error": "train.ipynb, cell [3] failed"},
         {"score": None, "spread": None, "seconds": None, "run": None, "error": None},
+        {"score": 0.7, "spread": 0.02, "seconds": 1.0, "run": str(sweep / "04"), "error": None},
     ]
-    for number, names in {"01": tracking.ARTIFACTS, "02": ["eda.ipynb", "contract.json"]}.items():
+    for number, names in {"01": tracking.ARTIFACTS, "02": ["eda.ipynb", "contract.json"], "04": []}.items():
         (sweep / number).mkdir(parents=True)
         for name in [*names, "metrics.json"]:
             (sweep / number / name).write_text("{}")
     metrics = {"roc_auc": 0.7, "recall:Größe (µm) / m": 0.5, "r2": None}
     best = {"run": str(sweep / "01"), "verdict": "rejected", "candidate": "swept:1", "model": None, "reasons": ["too bad", "and late"]}
     track_sweep("swept", told, entries, best | {"metrics": metrics}, said.append)
-    assert said == [f"mlflow     2 runs in the experiment swept at {server}"]
-    first, second = list_noted(server, "swept")
+    assert said == [f"mlflow     3 runs in the experiment swept at {server}"]
+    first, second, fourth = list_noted(server, "swept")
     assert first["params"] == {"seed": "0"} and second["params"] == {"seed": "1"} and first["name"] == f"{sweep.name}/01"
     scores = {"cv mean": 0.8, "cv std": 0.01, "seconds": 2.0, "roc_auc": 0.7, "recall:Größe _µm_ _ m": 0.5}
     assert first["metrics"] == scores and second["metrics"] == {"seconds": 1.0}
     assert first["tags"]["verdict"] == "rejected" and first["tags"]["mlflow.note.content"] == "too bad\nand late"
+    assert fourth["tags"]["verdict"] == "ranked" and fourth["metrics"] == {"cv mean": 0.7, "cv std": 0.02, "seconds": 1.0}
     assert first["status"] == "FINISHED" and second["status"] == "FAILED" and second["tags"]["verdict"] == "failed"
     assert first["files"] == sorted(tracking.ARTIFACTS) and second["files"] == ["contract.json", "eda.ipynb"]
 

@@ -31,6 +31,7 @@ SETTINGS = {
 ARTIFACTS = ["eda.html", "train.html", "card.html", "contract.json"]
 FAULT = re.compile(r"^[\w.]*\b(\w*(?:Error|Exception): .+)", re.M)  # of a traceback
 LONGEST = 6000  # characters of a parameter
+RANKED = "ranked"  # a combination of a sweep that was not the best, so that the gate did not judge it
 MEAN, SPREAD = "cv mean", "cv std"  # of the score on the training rows
 
 
@@ -85,7 +86,7 @@ def describe_run(
 ) -> dict:
     """What is noted of a run. One without a verdict, such as of a sweep, has the executed notebooks in place of the pages."""
     run, result = Path(folder), result or {}
-    verdict = result.get("verdict") or ("failed" if error else None)
+    verdict = result.get("verdict") or ("failed" if error else RANKED if scores else None)
     notes = {"model": result.get("candidate"), "champion": result.get("model"), "mlflow.note.content": error}
     notes |= {"mlflow.note.content": "\n".join(result["reasons"])} if result.get("reasons") else {}
     files = [*ARTIFACTS, *(() if result else ("eda.ipynb", "train.ipynb"))]
