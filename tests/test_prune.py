@@ -213,12 +213,12 @@ def test_run_at_work_stays_and_so_does_what_it_uses(home, versions, small_runs, 
     began = datetime.now(timezone.utc)
     work = runs / f"{began:%Y%m%d-%H%M%S}-{process.pid}"
     work.mkdir()
-    (work / "model").symlink_to(home / "models" / "made" / versions[0])
+    (work / "model").mkdir()
+    (work / "model" / versions[0]).symlink_to(home / "models" / "made" / versions[0])  # as `monitor` does
     age(work)
-    assert find_name(work) is None
-    for run in (gone, work):
-        (run / "made.csv").symlink_to(tmp_path / "made.csv")
+    (gone / "made.csv").symlink_to(tmp_path / "made.csv")
     age(gone)
+    assert find_name(work) == find_name(gone) == "made"
     choice = choose_old(runs, "made", 0)
     assert choice.staying[f"made:{versions[0]}"] == "a run that still works uses it"
     assert choice.staying[work.name] == f"its process {process.pid} is at work"
@@ -244,6 +244,10 @@ def test_run_without_a_verdict_stays_for_an_hour(home, versions, tmp_path):
     (run / "eda.ipynb").write_text("{}")
     assert choose_old(runs, "made", 0).staying[run.name] == "it has no verdict and was changed within the last hour"
     age(run)
+    assert list(choose_old(runs, "made", 0).going["run"]) == [run.name]
+    os.utime(run)
+    assert not choose_old(runs, "made", 0).going["run"]
+    (run / "drift.json").write_text("{}")  # of a monitor, which is done with it
     assert list(choose_old(runs, "made", 0).going["run"]) == [run.name]
 
 

@@ -17,6 +17,7 @@ from modeler.model.stored import CONTRACT, GRAPH, content_version, store_home
 
 NAMED = re.compile(r"(\d{8}-\d{6})-(\d+)")  # a run's folder: when it began, in UTC, and its process
 SAMPLED = re.compile("[0-9a-f]{12}")
+DECIDED = ["verdict.json", "drift.json"]  # what a retrain and a monitor write last
 HIDDEN = ".pruned"
 RECENT = 3600  # seconds since a change, within which a process of another machine or container may be at work
 USED = "a run that still works uses it"
@@ -41,9 +42,10 @@ def find_name(folder: Path) -> str | None:
     for file, *place in NAMES:
         if told := _get(_read(folder / file), *place):
             return told.partition(":")[0]
-    data = [
-        _get(_read(folder / file), *place) for file, *place in DATA
-    ]  # a model is called after its data, unless told
+    stored = (store_home() / "models").resolve()
+    if linked := sorted(path.parent.name for path in find_links([folder]) if path.parent.parent == stored):
+        return linked[0]
+    data = [_get(_read(folder / file), *place) for file, *place in DATA]  # what a model is called after, unless told
     data += [path.name for path in folder.iterdir() if path.is_symlink() and path.suffix]
     return next((_slugify(Path(one).stem) for one in data if one), None)
 
@@ -52,7 +54,7 @@ def explain_undecided(folder: Path) -> str | None:
     """Why a run or a sweep without a verdict may still be worked on; None where it has one, or nobody is there any more."""
     if _is_held(folder):
         return "a process works on it"
-    if any(folder.glob("verdict.json")) or any(folder.glob("*/verdict.json")):
+    if any((run / name).exists() for run in _list_runs([folder]) for name in DECIDED):
         return None
     if _is_at_work(folder):
         return f"its process {NAMED.fullmatch(folder.name)[2]} is at work"
