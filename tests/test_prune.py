@@ -167,6 +167,15 @@ def test_version_that_a_bento_pins_stays_until_the_bento_goes(home, versions, tm
     assert [bento.exists() for bento in bentos] == [False, False, True, True]  # of the champion, and of the one before
 
 
+def test_what_changed_since_it_was_listed_counts(home, versions, tmp_path):
+    choice = choose_old(tmp_path, "made", 0)
+    assert list(choice.going["version"]) == [f"made:{version}" for version in (versions[1], versions[0])]
+    go_back(versions[1])
+    bento = make_bento(home, versions[0], 1)
+    delete_old(tmp_path, "made", 0, choice, [], Progress())
+    assert set(list_versions("made")) == set(versions) and bento.exists()
+
+
 def test_latest_names_a_bento_that_is_there(home, versions, tmp_path):
     kept = make_bento(home, versions[3], 1)
     make_bento(home, versions[0], 2)

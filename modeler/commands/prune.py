@@ -61,8 +61,11 @@ def prune(project: Path, name: str, keep: str, dry_run: bool, yes: bool) -> int:
     return OK
 
 
-def choose_old(runs: Path, name: str, keep: int) -> Choice:
-    """What there is of a name beyond the newest `keep` of each kind, and is needed by nothing; a ModelerError if there is nothing."""
+def choose_old(runs: Path, name: str, keep: int, listed: Mapping[str, Mapping] | None = None) -> Choice:
+    """What there is of a name beyond the newest `keep` of each kind, and is needed by nothing; a ModelerError if there is nothing.
+
+    `listed` is what a person was shown; of bentos, nothing else goes then, so that what the others pin stays.
+    """
     from modeler.model.stored import StoredModel, unknown_name
     from modeler.runs import prune as old
     from modeler.store import prune as stored
@@ -76,6 +79,8 @@ def choose_old(runs: Path, name: str, keep: int) -> Choice:
         raise ModelerError(unknown_name(name))
     undecided = {path: why for path in folders if (why := old.explain_undecided(path))}
     going_bentos, staying = _part(bentos, keep, stored.explain_bentos(name, bentos))
+    if listed is not None:
+        going_bentos = {tag: path for tag, path in going_bentos.items() if tag in listed[BENTOS]}
     since = min(map(old.read_start, undecided), default=None)
     used = old.find_used(undecided, name)
     needed = stored.explain_versions(name, used, since, going_bentos.values())
@@ -108,7 +113,7 @@ def delete_old(runs: Path, name: str, keep: int, choice: Choice, images: Iterabl
     from modeler.store.prune import take_out
 
     def choose_again(*kinds: str) -> dict[Listed, Path]:
-        now = choose_old(runs, name, keep).going
+        now = choose_old(runs, name, keep, choice.going).going
         return {
             (kind, label): path for kind in kinds for label, path in choice.going[kind].items() if label in now[kind]
         }
