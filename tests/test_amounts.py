@@ -23,7 +23,7 @@ from modeler.data.derive import derive_contract
 from modeler.data.dialect import CsvFormat
 from modeler.data.rows import raw_records
 from modeler.data.tables import load_table
-from modeler.gate.champion import _list_dealt
+from modeler.gate.champion import list_dealt
 from modeler.model.amounts import LARGEST, read_value, write_example, write_pattern
 from modeler.model.contract import write_json
 from modeler.model.graph import Graph, encode_columns
@@ -449,7 +449,7 @@ def test_column_that_was_yes_and_no_as_texts_is_dealt_anew():
     texts = {"name": "x", "type": "category", "used": False}
     flag = {"name": "x", "type": "boolean", "used": False, "format": ["no", "yes"]}
     old, new = ({"features": [feature], "target": {"name": "y"}} for feature in (texts, flag))
-    assert _list_dealt(old, None) != _list_dealt(new, None) == _list_dealt(new, None)
+    assert list_dealt(old, None) != list_dealt(new, None) == list_dealt(new, None)
 
 
 def test_largest_number_is_that_of_a_float32():

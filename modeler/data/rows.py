@@ -79,6 +79,15 @@ def count_dealt(table: Table, heldout: np.ndarray) -> dict:
     return {label: tuple(counted) for label, counted in zip(counts.index.tolist(), counts.to_numpy().tolist())}
 
 
+def find_unseen(frame: pd.DataFrame, seen: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Which rows of a table have values in these columns that no row of another has, one boolean each."""
+    ours, theirs = (
+        pd.util.hash_pandas_object(_hashable(part[columns]), index=False) if columns else pd.Series(0, part.index)
+        for part in (frame, seen)
+    )
+    return ~ours.isin(theirs).to_numpy()
+
+
 def hash_table(frame: pd.DataFrame) -> str:
     """SHA-256 over the column names and every value, in order, as hex digits."""
     digest = hashlib.sha256()

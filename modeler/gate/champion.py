@@ -153,7 +153,7 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
     )
     split = read_split(theirs)
     placing = split["time"] or split["by"]
-    if _list_dealt(theirs, placing) != _list_dealt(ours, placing):
+    if list_dealt(theirs, placing) != list_dealt(ours, placing):
         basis = (
             "held-out rows (the columns changed, so the champion may have trained on some of them, which favours it)"
         )
@@ -169,7 +169,7 @@ def _choose_rows(candidate: Candidate, theirs: dict) -> tuple[np.ndarray, str]:
     return rows & ~refused, basis
 
 
-def _list_dealt(contract: dict, placing: str | None) -> list[tuple[str, int]]:
+def list_dealt(contract: dict, placing: str | None) -> list[tuple[str, int]]:
     """The columns whose content deals the rows, in order, with the way each is hashed: number, date, text, or once a text."""
     features = [feature for feature in contract["features"] if placing in (None, feature["name"])]
     kinds = {"number": 1, "date": 2}

@@ -108,7 +108,7 @@ def compare_origins(recipe: Recipe, project: list[Path]) -> tuple[dict[str, str]
                 )
         sha256 = then["notebooks"].get(path.name)
         original = find_notebook(path, sha256, then["git"])
-        if original and _list_sources(nbformat.reads(original, 4)) != _list_sources(recipe.notebooks[path.name]):
+        if original and list_sources(nbformat.reads(original, 4)) != list_sources(recipe.notebooks[path.name]):
             differing[path.name] = "altered in the store: its cells are not those of the notebook that was recorded"
         elif not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             moved_on[path.name] = "the project's has changed since; the one that the model carries was executed"
@@ -209,7 +209,7 @@ def _write_as_before(path: Path) -> None:
     write_json(path, contract | {"holdout": {"share": split["share"], "split_by": split["by"]}})
 
 
-def _list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+def list_sources(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     """Kind and source of every cell except the one that papermill adds."""
     return [(cell.cell_type, cell.source) for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
 
