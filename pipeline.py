@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import click
 
+from modeler.commands.compare import compare
 from modeler.commands.history import history
 from modeler.commands.key import key
 from modeler.commands.monitor import monitor
@@ -38,7 +39,7 @@ def command_line(context: click.Context, **options):
     return retrain(SimpleNamespace(**options)) if context.invoked_subcommand is None else OK
 
 
-for command in (verify, history, rollback, reproduce, sweep, score, monitor, key, runs, prune):
+for command in (verify, history, rollback, reproduce, sweep, score, monitor, key, runs, prune, compare):
     command_line.add_command(command)
 
 

@@ -26,7 +26,9 @@ def compare_data(sides: Sequence[Side]) -> Differences:
         if data := side.provenance.get("data"):
             held = side.provenance.get("holdout", {})
             noted = {name: data[name] for name in ("name", "rows", "columns") if name in data}
-            noted |= {f"held out: {name}": held[name] for name in ("rule", "rows", "boundary") if held.get(name) is not None}
+            noted |= {
+                f"held out: {name}": held[name] for name in ("rule", "rows", "boundary") if held.get(name) is not None
+            }
             told[side.name] = {"SHA-256": data.get("sha256", "")[:DIGITS]} | noted
     return _keep_noted(told)
 

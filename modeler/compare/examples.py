@@ -46,6 +46,14 @@ def _write_run(run: Path, model, min_association: str) -> None:
     importance = permutation_importance(pipeline, X[heldout], y[heldout], **style).importances_mean
     write_json(run / "importance.json", {"loss": "log_loss", "rise": dict(zip(X, importance.round(6).tolist()))})
     told = {"data": table.name, "target": table.target, "holdout": HOLDOUT, "split_by": "", "split_time": ""}
-    parameters = {"eda.ipynb": told | {"min_association": min_association}, "train.ipynb": {"estimator": run.name, "seed": 0}}
-    data = {"name": table.name, "sha256": hash_table(table.frame), "rows": len(table.frame), "columns": table.frame.shape[1]}
+    parameters = {
+        "eda.ipynb": told | {"min_association": min_association},
+        "train.ipynb": {"estimator": run.name, "seed": 0},
+    }
+    data = {
+        "name": table.name,
+        "sha256": hash_table(table.frame),
+        "rows": len(table.frame),
+        "columns": table.frame.shape[1],
+    }
     write_json(run / "provenance.json", {"parameters": parameters, "data": data})

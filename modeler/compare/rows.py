@@ -23,8 +23,8 @@ from modeler.model.stored import GRAPH
 class Rows:
     """Rows that no side trained on: `frame` without the target, its values in `truth`, and `answers` by side.
 
-    `target` is the contracts', `known` are the target's other values, `notes` say of which data the rows are, and which sides do not answer them and why.
-    Without data, all are empty but the notes.
+    `targets` are those of the contracts, `known` the target's values in training rows. `notes` say of which data the rows are,
+    and which sides do not answer them and why. Without data, all are empty but the notes.
     """
 
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -48,7 +48,9 @@ def answer_rows(sides: Sequence[Side]) -> Rows:
     """Have every side answer the rows that none of them trained on, of the largest table that is as it was."""
     tables, notes = _load_tables(sides)
     if not tables:
-        return Rows(notes=(*notes, "no data are as they were, so no rows are answered and only recorded scores are shown"))
+        return Rows(
+            notes=(*notes, "no data are as they were, so no rows are answered and only recorded scores are shown")
+        )
     base = max(tables.values(), key=lambda dealt: len(dealt.table.frame))  # the first of equals
     frame, target = base.table.frame, base.table.target
     placed, unseen = [], np.ones(len(frame), dtype=bool)
@@ -60,12 +62,16 @@ def answer_rows(sides: Sequence[Side]) -> Rows:
             continue
         placed.append(side)
         unseen &= rows
-    notes.append(f"{unseen.sum()} rows of {base.table.name} were held out by all that answer them")
+    notes.append(
+        f"none trained on {unseen.sum()} of the {len(frame)} rows of {base.table.name}, which all are asked about"
+    )
     shown = frame[unseen].drop(columns=target)
     answers = {}
     for side in placed:
         try:
-            answers[side.name] = Graph(side.folder / GRAPH, side.contract).answer(raw_records(shown)) if len(shown) else []
+            answers[side.name] = (
+                Graph(side.folder / GRAPH, side.contract).answer(raw_records(shown)) if len(shown) else []
+            )
         except Exception as error:  # whatever an older graph does not take
             notes.append(f"{side.name} is left out of what follows: it cannot answer them, {first_line(error)}")
     known = frame.loc[~base.heldout, target].to_numpy()
@@ -97,7 +103,9 @@ def _load_tables(sides: Sequence[Side]) -> tuple[dict[str, _Dealt], list[str]]:
         if was is None:
             notes.append(f"{side.name} did not note the hash of its data, {told['data']}, which may have changed")
         elif was != sha256:
-            notes.append(f"the data of {side.name}, {told['data']}, changed: SHA-256 {was[:12]} then, {sha256[:12]} now")
+            notes.append(
+                f"the data of {side.name}, {told['data']}, changed: SHA-256 {was[:12]} then, {sha256[:12]} now"
+            )
             continue
         tables[side.name] = _Dealt(side, table, heldout)
     return tables, notes
@@ -133,7 +141,9 @@ def _find_rows(side: Side, own: _Dealt | None, base: _Dealt) -> np.ndarray:
         if split["by"] in same:
             unseen &= find_unseen(frame, trained, [split["by"]])
     else:
-        raise ModelerError("its rows were dealt by other columns and its data are not there, so which it trained on is unknown")
+        raise ModelerError(
+            "its rows were dealt by other columns and its data are not there, so which it trained on is unknown"
+        )
     full = [feature["name"] for feature in used_features(side.contract) if not feature["missing"]]
     return unseen & frame[full].notna().all(axis=1).to_numpy()
 
@@ -144,4 +154,6 @@ def _check_columns(side: Side, base: _Dealt) -> None:
     for feature in used_features(side.contract):
         if there.get(feature["name"]) != feature["type"]:
             has = f"has it as a {there[feature['name']]}" if feature["name"] in there else "has none"
-            raise ModelerError(f"it uses {feature['name']!r} as a {feature['type']}, and the table of {base.side.name} {has}")
+            raise ModelerError(
+                f"it uses {feature['name']!r} as a {feature['type']}, and the table of {base.side.name} {has}"
+            )

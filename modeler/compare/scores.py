@@ -65,7 +65,7 @@ def list_disagreements(rows: Rows) -> pd.DataFrame:
     """The rows on which the sides disagree, those furthest apart first: truth, every side's answer, and `apart`.
 
     Classes disagree where two sides give other labels; `apart` is the greatest difference of a class's probability. Values
-    disagree where two lie further apart than the smallest mean absolute error of a side.
+    disagree where two lie further apart than half the smallest mean absolute error of a side.
     """
     if len(rows.answers) < 2 or not rows.truth:
         return pd.DataFrame()
@@ -78,7 +78,7 @@ def list_disagreements(rows: Rows) -> pd.DataFrame:
     else:
         table = pd.DataFrame({name: list_values(rows.answers[name]) for name in names}, rows.frame.index)
         spread = np.ptp(table.to_numpy(), axis=1)
-        is_apart = spread > table.sub(truth, axis=0).abs().mean().min()
+        is_apart = spread > table.sub(truth, axis=0).abs().mean().min() / 2
     table.insert(0, "truth", truth)
     table["apart"] = spread
     return table[is_apart].sort_values("apart", ascending=False, kind="stable")

@@ -62,7 +62,11 @@ def read_sides(names: Sequence[str], runs: Path) -> list[Side]:
 
 def list_notes(sides: Sequence[Side]) -> list[str]:
     """One sentence for each file that a side lacks, with what cannot be compared without it."""
-    return [f"{side.name} has no readable {name}: its {LACKING[name]} are left out" for side in sides for name in side.missing]
+    return [
+        f"{side.name} has no readable {name}: its {LACKING[name]} are left out"
+        for side in sides
+        for name in side.missing
+    ]
 
 
 def _find_side(name: str, runs: Path) -> tuple[str, Path, Path]:
@@ -121,7 +125,9 @@ def _read_side(name: str, folder: Path, run: Path) -> Side:
             notebooks[file] = nbformat.read(folder / file, 4)
         except (OSError, ValueError, nbformat.ValidationError):
             missing.append(file)
-    parameters = {file: dict(notebook.metadata.get("papermill", {}).get("parameters", {})) for file, notebook in notebooks.items()}
+    parameters = {
+        file: dict(notebook.metadata.get("papermill", {}).get("parameters", {})) for file, notebook in notebooks.items()
+    }
     parameters |= provenance.get("parameters", {})
     order = [*LACKING]
     return Side(name, folder, run, contract, parameters, provenance, metrics, importance, notebooks,
