@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from conftest import ROOT, UNDRAWN, Project
 
-NOTEBOOKS = ["eda.ipynb", "train.ipynb", "monitor.ipynb"]
+NOTEBOOKS = ["compare.ipynb", "eda.ipynb", "train.ipynb", "monitor.ipynb"]
 
 
 def code_cells(name):
@@ -46,7 +46,9 @@ def test_notebooks_run_again_in_order_with_every_output_the_same(clone):
     cells = sum(len(code_cells(name)) for name in NOTEBOOKS)
     assert f"{cells} passed" in done.stdout, done.stdout
     written = {path.name for path in (clone / "notebooks" / "out").iterdir()}
-    assert written == {"contract.json", "drift.json", "importance.json", "metrics.json", "model.onnx", "model.skops"}
+    assert written == {
+        "compare.json", "contract.json", "drift.json", "importance.json", "metrics.json", "model.onnx", "model.skops"
+    }  # fmt: skip
     assert list_changes(clone) == []
 
 

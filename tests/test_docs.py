@@ -25,7 +25,7 @@ COMMANDS = sorted({command for page in PAGES.values() for command in re.findall(
 OPTION = r"(?<![\w-])--?[a-z][a-z-]*"
 ROUTE = r"`(?:POST )?(/[a-z/.]*)`"
 MODULES = {".py", ".mplstyle", ".html", ".sh", ".css", ".js", ".svg"}
-COMMAND_NAMES = {"history", "rollback", "verify", "reproduce", "sweep", "score", "monitor", "key", "runs", "prune"}
+COMMAND_NAMES = {"history", "rollback", "verify", "reproduce", "sweep", "score", "monitor", "key", "runs", "prune", "compare"}
 
 
 def show_help(capsys, *words) -> str:

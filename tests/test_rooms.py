@@ -24,8 +24,11 @@ MAY_IMPORT = {
     "score": {"model", "page", "service", "data", "cluster"},
     "sweep": {"model", "data", "runs", "cluster"},
     "monitor": {"model", "data", "train", "gate"},
-    "commands": {"model", "page", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep", "monitor"},
-}
+    "compare": {"model", "data", "train", "runs", "gate"},
+    "commands": {
+        "model", "page", "service", "data", "train", "runs", "gate", "store", "ship", "cluster", "score", "sweep", "monitor", "compare",
+    },
+}  # fmt: skip
 SERVED = ["model", "page", "service"]
 UNSERVED = ["pandas", "sklearn", "onnx", "skl2onnx", "skops", "pyarrow", "jupyter_client", "nbformat", "papermill", "scipy"]
 

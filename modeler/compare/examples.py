@@ -4,7 +4,7 @@ from pathlib import Path
 
 from modeler.data.derive import derive_contract
 from modeler.data.rows import hash_table, raw_records, split_rows
-from modeler.data.tables import load_table
+from modeler.data.tables import Table, load_table
 from modeler.model.contract import write_json
 from modeler.model.graph import Graph
 from modeler.train.estimator import convert_pipeline, encode_table
@@ -14,25 +14,25 @@ HOLDOUT = 0.2
 
 
 def write_examples(runs: Path) -> list[str]:
-    """Write two runs without notebooks: a linear model of all columns that carry signal, a forest of the strongest ones."""
+    """Write two runs without notebooks, and name them: a linear model of many columns, and a forest of the strongest."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import RobustScaler
 
-    forest = RandomForestClassifier(50, random_state=0)
     linear = make_pipeline(RobustScaler(), LogisticRegression(max_iter=1_000, random_state=0))
-    _write_run(runs / "logistic_regression", linear, "0.1")
-    _write_run(runs / "random_forest", forest, "0.7")
+    table = load_table("breast_cancer")
+    write_run(runs / "logistic_regression", table, linear, "0.1")
+    write_run(runs / "random_forest", table, RandomForestClassifier(50, random_state=0), "0.7")
     return ["logistic_regression", "random_forest"]
 
 
-def _write_run(run: Path, model, min_association: str) -> None:
+def write_run(run: Path, table: Table, model, min_association: str, data: str = "") -> None:
+    """Train a model on the numbers of a table without gaps, and write a run of it; `data` names the file in the run's folder."""
     from sklearn.compose import ColumnTransformer
     from sklearn.inspection import permutation_importance
     from sklearn.pipeline import Pipeline
 
-    table = load_table("breast_cancer")
     heldout = split_rows(table.frame, HOLDOUT)
     contract = derive_contract(table, table.frame[~heldout], min_association, HOLDOUT)
     X, y = encode_table(table.frame, contract), table.frame[table.target]
@@ -42,18 +42,13 @@ def _write_run(run: Path, model, min_association: str) -> None:
     (run / "model.onnx").write_bytes(convert_pipeline(pipeline, X[~heldout]))
     answers = Graph(run / "model.onnx", contract).answer(raw_records(table.frame[heldout]))
     write_json(run / "metrics.json", score_answers(answers, y[heldout].tolist(), contract["target"]))
-    style = {"scoring": "neg_log_loss", "n_repeats": 5, "random_state": 0}
+    loss = "log_loss" if contract["target"]["classes"] else "root_mean_squared_error"
+    style = {"scoring": f"neg_{loss}", "n_repeats": 5, "random_state": 0}
     importance = permutation_importance(pipeline, X[heldout], y[heldout], **style).importances_mean
-    write_json(run / "importance.json", {"loss": "log_loss", "rise": dict(zip(X, importance.round(6).tolist()))})
-    told = {"data": table.name, "target": table.target, "holdout": HOLDOUT, "split_by": "", "split_time": ""}
-    parameters = {
-        "eda.ipynb": told | {"min_association": min_association},
-        "train.ipynb": {"estimator": run.name, "seed": 0},
-    }
-    data = {
-        "name": table.name,
-        "sha256": hash_table(table.frame),
-        "rows": len(table.frame),
-        "columns": table.frame.shape[1],
-    }
-    write_json(run / "provenance.json", {"parameters": parameters, "data": data})
+    write_json(run / "importance.json", {"loss": loss, "rise": dict(zip(X, importance.round(6).tolist()))})
+    told = {"data": data or table.name, "target": table.target, "holdout": HOLDOUT, "split_by": "", "split_time": ""}
+    told |= {"min_association": min_association}
+    parameters = {"eda.ipynb": told, "train.ipynb": {"estimator": run.name, "seed": 0}}
+    rows, columns = table.frame.shape
+    noted = {"name": table.name, "sha256": hash_table(table.frame), "rows": rows, "columns": columns}
+    write_json(run / "provenance.json", {"parameters": parameters, "data": noted})

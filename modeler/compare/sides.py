@@ -9,7 +9,7 @@ import nbformat
 
 from modeler import ModelerError, UsageError, did_you_mean, list_names
 from modeler.model.contract import read_json, read_split, used_features
-from modeler.model.stored import CONTRACT, GRAPH, StoredModel, check_content, find_model, store_home
+from modeler.model.stored import CONTRACT, GRAPH, check_content, find_model, store_home
 
 FEWEST, MOST = 2, 10
 NOTEBOOKS = ("eda.ipynb", "train.ipynb")
