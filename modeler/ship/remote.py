@@ -17,9 +17,7 @@ from modeler.service.body import FORMS, ONE_RECORD, write_forms
 
 SECONDS = 30  # to wait for an answer
 KEY = "PREDICTION_KEY"  # environment variable: the key, if the service asks for one
-WAIT = Retry(
-    100, connect=0, read=False, allowed_methods=None, status_forcelist=[429], raise_on_status=False
-)  # as it tells
+WAIT = Retry(100, connect=0, read=False, allowed_methods=None, raise_on_status=False)  # as long as a 429 tells
 
 
 class Label(TypedDict):
