@@ -25,6 +25,7 @@ from modeler.commands.progress import Progress
 from modeler.commands.prune import choose_old, delete_old
 from modeler.model.stored import content_version, find_champion, find_damage, list_versions
 from modeler.runs.prune import find_name
+from modeler.store.lock import check_writable
 from modeler.store.publish import note_rejection, publish_model, read_history, roll_back
 
 LONG_AGO = time.time() - 86400
@@ -323,6 +324,19 @@ def test_run_that_the_history_names_is_one_of_the_name(home, small_runs, tmp_pat
 # Kills, and any sequence
 
 
+def test_whoever_is_killed_before_any_file_is_deleted_leaves_nothing_half(home, versions, tmp_path, monkeypatch):
+    run = make_decided(tmp_path, 1)
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda *_, **__: None)
+        prune_all(tmp_path)
+    assert list_versions("made") == sorted(versions[2:]) and not run.exists()
+    assert len([*(home / "staging").glob("*/*/model.yaml")]) == 2 and len([*tmp_path.glob(".*.pruned")]) == 1
+    make_decided(tmp_path, 2)
+    prune_all(tmp_path)
+    check_writable()
+    assert not any((home / "staging").iterdir()) and not [*tmp_path.glob(".*.pruned")]
+
+
 @pytest.mark.slow
 def test_store_is_whole_after_each_kill_of_a_prune(home, small_runs, tmp_path):
     fault(home, ["prunes", *small_runs])
@@ -449,7 +463,9 @@ def test_untagged_images_and_those_of_bentos_that_go_are_deleted(home, small_run
         subprocess.run(["docker", "image", "rm", other, tag, untagged, used, *foreign], capture_output=True)
 
 
-def test_without_an_engine_the_rest_is_pruned(versions, typed, monkeypatch):
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+@pytest.mark.parametrize("lacking", [{"DOCKER_HOST": "unix:///nowhere/docker.sock"}, {"PATH": "/nowhere"}])
+def test_without_an_engine_the_rest_is_pruned(versions, typed, monkeypatch, lacking):
+    for name, value in lacking.items():
+        monkeypatch.setenv(name, value)
     done = typed("prune", "made", "--keep", "0", "--yes")
     assert done.returncode == 0 and "deleted 2 of 2" in done.stdout
