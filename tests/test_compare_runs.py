@@ -15,7 +15,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from modeler import UsageError
-from modeler.compare.differences import compare_cells, compare_columns, compare_data, compare_packages, compare_parameters
+from modeler.compare.differences import (
+    compare_cells,
+    compare_columns,
+    compare_data,
+    compare_packages,
+    compare_parameters,
+)
 from modeler.compare.examples import write_examples, write_run
 from modeler.compare.rows import answer_rows
 from modeler.compare.scores import list_disagreements, pair_scores, score_sides
@@ -248,12 +254,15 @@ def test_notebook_without_names_compares_two_examples(tmp_path):
 
 @pytest.mark.parametrize("kind", ["several", "values"])
 def test_notebook_compares_several_classes_and_values(kind, tmp_path):
+    """One column is called A, like the letter of a model."""
     runs, bunch = tmp_path / "runs", (load_wine if kind == "several" else load_diabetes)(as_frame=True)
+    letter = bunch.target + np.random.default_rng(0).normal(scale=bunch.target.std(), size=len(bunch.target))
     models = [DecisionTreeClassifier(max_depth=3, random_state=0), RandomForestClassifier(20, random_state=0)]
     models = models if kind == "several" else [LinearRegression(), RandomForestRegressor(20, random_state=0)]
     for name, model in zip(("one", "two"), models):
         (runs / name).mkdir(parents=True)
-        write_run(runs / name, write_data(runs / name, bunch, "y"), model, "0.1", "table.csv")
+        table = write_data(runs / name, bunch, "y", A=letter)
+        write_run(runs / name, table, model, "0.1", "table.csv")
     run_cells({"sides": "one,two", "runs": str(runs), "out": str(tmp_path)}, notebook="compare.ipynb")
     figures = read_json(tmp_path / "compare.json")
     measures = [gain["measure"].partition(" from")[0] for gain in figures["gains"]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,8 +88,9 @@ def _load_tables(sides: Sequence[Side]) -> tuple[dict[str, _Dealt], list[str]]:
         if not told.get("data") or not side.contract:
             continue  # that it lacks these files is told already
         file = side.run / told["data"]
-        data = str(file.resolve()) if "." in told["data"] else told["data"]
-        if "." in told["data"] and not file.exists():
+        is_file = bool(Path(told["data"]).suffix)
+        data = str(file.resolve()) if is_file else told["data"]
+        if is_file and not file.exists():
             notes.append(f"the data of {side.name}, {told['data']}, are gone")
             continue
         try:
