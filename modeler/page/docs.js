@@ -17,7 +17,7 @@ window.SwaggerUIBundle({
   syntaxHighlight: { theme: "arta" }, // the default's numbers have too little contrast
 });
 
-// Swagger UI leaves these without a name for screen readers, and what scrolls out of the keyboard's reach.
+// Swagger UI leaves these without a name, and what scrolls out of reach of the keyboard.
 const NAMES = [
   ["textarea", "Body of the request"],
   [".examples-select-element", "Example"],

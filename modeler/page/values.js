@@ -1,6 +1,6 @@
-// From what a person types, or a file holds, to what the service is sent.
+// From what is typed, or stands in a file, to what is sent.
 
-// Texts of a missing value in a file, as in a retrain (modeler/data/reading.py).
+// Texts of a missing value in a file, as in a retrain.
 const MISSING = new Set(
   "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|"),
 );
