@@ -257,8 +257,10 @@ def test_run_without_a_verdict_stays_for_an_hour(home, versions, tmp_path):
     assert list(choose_old(runs, "made", 0).going["run"]) == [run.name]
     os.utime(run)
     assert not choose_old(runs, "made", 0).going["run"]
-    (run / "drift.json").write_text("{}")  # of a monitor, which is done with it
-    assert list(choose_old(runs, "made", 0).going["run"]) == [run.name]
+    for done in ("drift.json", "compare.json", "failed.json"):  # of a monitor, a comparison and a run that failed
+        (run / done).write_text("{}")
+        assert list(choose_old(runs, "made", 0).going["run"]) == [run.name]
+        (run / done).unlink()
 
 
 def test_sweep_goes_whole_and_not_while_a_process_holds_it(home, versions, tmp_path):

@@ -17,7 +17,7 @@ from modeler.model.stored import CONTRACT, GRAPH, content_version, store_home
 
 NAMED = re.compile(r"(\d{8}-\d{6})-(\d+)")  # a run's folder: when it began, in UTC, and its process
 SAMPLED = re.compile("[0-9a-f]{12}")
-DECIDED = ["verdict.json", "drift.json"]  # what a retrain and a monitor write last
+DECIDED = ["verdict.json", "drift.json", "compare.json", "failed.json"]  # one of them is the last that a run writes
 HIDDEN = ".pruned"
 RECENT = 3600  # seconds since a change, within which a process of another machine or container may be at work
 USED = "a run that still works uses it"
