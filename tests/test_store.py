@@ -58,7 +58,7 @@ def test_published_model_is_the_champion_with_every_file_of_its_run(run, home):
     assert publish_model(run, f"made:{version}", {"run": "r2"}, {}) is None
     assert find_champion("made").tag == f"made:{version}" == load_model("made").tag
     stored = find_champion("made").path
-    assert {path.name for path in stored.iterdir()} == {path.name for path in run.iterdir()} | {"model.yaml"}
+    assert {path.name for path in stored.iterdir()} == {path.name for path in run.iterdir() if path.is_file()} | {"model.yaml"}
     assert not list(stored.rglob("*.pkl"))
     assert version in list_models(home)
     assert not any((home / "staging").iterdir())
