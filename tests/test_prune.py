@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import engine_answers, own_namespace
+from conftest import engine_answers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_store import fault
+from test_store import fault, fault_on_small_disk
 
 from modeler import ModelerError
 from modeler.commands.progress import Progress
@@ -346,10 +346,7 @@ def test_store_is_whole_after_each_kill_of_a_prune(home, small_runs, tmp_path):
 
 @pytest.mark.slow
 def test_full_disk_can_be_pruned(small_runs, tmp_path):
-    home = tmp_path / "bentoml"
-    home.mkdir()
-    script = f'mount -t tmpfs -o size=1m tmpfs {home} && "$@"'
-    fault(home, ["full_prune", *small_runs], *own_namespace(), "sh", "-c", script, "sh")
+    fault_on_small_disk(tmp_path / "bentoml", ["full_prune", *small_runs])
 
 
 STEPS = st.one_of(

@@ -174,6 +174,13 @@ def fault(home, words, *before):
     return done.stdout
 
 
+def fault_on_small_disk(home, words):
+    """The same with a store of 1 MB."""
+    home.mkdir()
+    script = f'mount -t tmpfs -o size=1m tmpfs {home} && "$@"'
+    return fault(home, words, *own_namespace(), "sh", "-c", script, "sh")
+
+
 @pytest.mark.slow
 def test_store_is_whole_after_each_of_120_kills(home, small_runs):
     fault(home, ["kills", *small_runs])
@@ -187,10 +194,7 @@ def test_two_writers_and_two_readers_hinder_each_other_never(home, small_runs):
 
 @pytest.mark.slow
 def test_disk_that_is_full_at_any_step_changes_nothing_or_all(small_runs, tmp_path):
-    home = tmp_path / "bentoml"
-    home.mkdir()
-    script = f'mount -t tmpfs -o size=1m tmpfs {home} && "$@"'
-    fault(home, ["full_disk", *small_runs], *own_namespace(), "sh", "-c", script, "sh")
+    fault_on_small_disk(tmp_path / "bentoml", ["full_disk", *small_runs])
 
 
 def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, monkeypatch):

@@ -10,6 +10,7 @@ import pandas as pd
 from modeler import ModelerError, list_names
 from modeler.data.dialect import SEPARATORS, CsvFormat
 from modeler.data.reading import explain_parquet, find_format
+from modeler.gate.champion import MARGIN
 from modeler.model.contract import class_key
 from modeler.model.stored import CONTRACT, StoredModel
 from modeler.monitor.rows import Rows
@@ -17,7 +18,6 @@ from modeler.train.confidence import measure_intervals
 from modeler.train.metrics import LEVEL, score_answers
 
 FEWEST_LABELS = 30  # below, no score is given
-MARGIN = 0.01  # a score may be lower by this, an error higher by this share, as in the gate
 LOWER_IS_BETTER = ("log_loss", "mae", "rmse", "interval_width")
 
 

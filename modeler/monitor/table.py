@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from modeler import ModelerError, did_you_mean, list_names
 from modeler.data.columns import feature_type
-from modeler.data.dialect import CsvFormat
+from modeler.data.dialect import SEPARATORS, CsvFormat
 from modeler.data.drift import see_column
-from modeler.data.reading import read_csv, read_parquet
+from modeler.data.reading import explain_parquet, find_format, read_csv, read_parquet
 from modeler.model.amounts import has_texts
 from modeler.model.answers import VALUES, decide_classes, decode_answers
 from modeler.model.contract import class_key, read_split, used_features
@@ -76,13 +77,23 @@ def _read_frame(path: Path, model: StoredModel, contract: dict) -> tuple[pd.Data
         raise ModelerError(f"{path} ends in {path.suffix or 'nothing'}; rows stand in a .csv or .parquet file")
     read = read_csv if path.suffix.lower() == ".csv" else read_parquet
     try:
-        names = list(read(path, replace(told, columns="")).frame)
+        names = _list_names(path, told)
         content = read(path, replace(told, columns=_settle(told.columns, names, contract)))
     except OSError as error:
         raise ModelerError(f"{path} cannot be read: {error.strerror or error}; allow us to read it") from None
     except ModelerError as error:
         raise ModelerError(str(error).replace("columns makes", f"of {path}, the contract makes", 1)) from None
     return content.frame, list(content.notes)
+
+
+def _list_names(path: Path, told: CsvFormat) -> list[str]:
+    """The names of a file's columns, by its head alone."""
+    if path.suffix.lower() == ".parquet":
+        with explain_parquet(path):
+            return pyarrow.parquet.read_schema(path).names
+    encoding, _, separator = find_format(path, told)
+    head = pd.read_csv(path, sep=SEPARATORS[separator], encoding=encoding, skipinitialspace=True, nrows=0, dtype=str)
+    return list(head.columns)
 
 
 def _settle(told: str, names: list[str], contract: dict) -> str:
