@@ -14,17 +14,18 @@ from modeler.commands.history import history
 from modeler.commands.key import key
 from modeler.commands.monitor import monitor
 from modeler.commands.options import OK, REJECTED, Commands, print_result, run_command
+from modeler.commands.outcome import describe_result, describe_unchanged
 from modeler.commands.progress import Progress
 from modeler.commands.prune import prune
 from modeler.commands.publish import import_gate, publish_run
 from modeler.commands.reproduce import reproduce
-from modeler.commands.retrain import WRITES, check_request, create_run, describe_result, relate, retrain_options
+from modeler.commands.retrain import WRITES, check_request, create_run, relate, retrain_options
 from modeler.commands.rollback import rollback
 from modeler.commands.runs import runs
 from modeler.commands.sampling import sample_data
 from modeler.commands.score import score
 from modeler.commands.sweep import sweep
-from modeler.commands.unchanged import describe_unchanged, find_unchanged
+from modeler.commands.unchanged import find_unchanged
 from modeler.commands.verify import verify
 
 ROOT = Path(__file__).resolve().parent
@@ -65,8 +66,7 @@ def retrain(options: SimpleNamespace) -> int:
         write_json(run / "provenance.json", provenance)  # before: notebooks may be saved anew, and runs may fail
         executions, compared = execute_twice(run, request.parameters, int(options.cell_timeout), progress, earlier)
         result, checks = publish_run(ROOT, run, request, executions, compared, provenance, options, progress)
-        result["seconds"] = round(time.monotonic() - started, 3)
-    track_retrain(request.name, request.parameters, result, progress.say)
+    track_retrain(request.name, request.parameters, result | {"seconds": time.monotonic() - started}, progress.say)
     return finish(result, started, options.json, lambda told: describe_result(told, request.table.notes, checks))
 
 

@@ -126,7 +126,7 @@ def test_run_of_a_living_process_is_running_and_of_a_later_one_is_not(runs):
         for pid, began, verdict in [(os.getpid(), now, "running"), (process.pid, BEGAN, "interrupted"), (2**31, now, "interrupted")]:
             run = runs / f"{began:%Y%m%d-%H%M%S}-{pid}"
             write_notebook(run / "eda.ipynb", [True, False])
-            assert find_ending(run, began) == (verdict, "eda.ipynb, cell [2] of 2,")
+            assert find_ending(run) == (verdict, "eda.ipynb, cell [2] of 2,")
         process.communicate(b"\n")
     sweep = runs / f"{now:%Y%m%d-%H%M%S}-1"
     write_json(sweep / "sweep.json", {})

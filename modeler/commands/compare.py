@@ -27,19 +27,15 @@ def compare(project: Path, sides: Sequence[str], json: bool) -> int:
     for note in list_notes(compared):
         progress.say(f"note       {note}")
 
-    from modeler.model.contract import read_json
-    from modeler.runs.execute import execute_notebook, export_html
+    from modeler.runs.execute import execute_page
 
     run = create_run(runs, None)
     parameters = {"sides": ",".join(side.name for side in compared), "runs": "..", "out": "."}
     progress.say(f"execute    compare.ipynb in {relate(run)}")
     with progress:
-        notebook = project / "notebooks" / "compare.ipynb"
-        execution = execute_notebook(notebook, run, parameters, ["compare.json"], progress)
-    export_html(execution.path)
-    figures = read_json(run / "compare.json")
+        figures = execute_page(project / "notebooks" / "compare.ipynb", run, parameters, "compare.json", progress)
     told = describe_comparison(figures, time.monotonic() - started)
-    page = f"  page       {relate(execution.path.with_suffix('.html'))}"
+    page = f"  page       {relate(run / 'compare.html')}"
     print_result({"run": str(run)} | figures if json else "\n".join([*told, page]))
     return OK
 

@@ -9,8 +9,6 @@ from modeler.commands.options import DEFAULT_NAME, DRIFT, OK, TEXT, print_result
 from modeler.commands.progress import Progress
 from modeler.commands.retrain import create_run, relate
 
-NOTEBOOK, REPORT = "monitor.ipynb", "drift.json"
-
 
 @click.command(
     help=__doc__,
@@ -42,6 +40,7 @@ def monitor(root: Path, name: str, log: str | None, data: str | None, as_json: b
     from modeler.model.stored import load_model
     from modeler.monitor.compare import read_reference
     from modeler.monitor.rows import find_log
+    from modeler.runs.execute import execute_page
 
     given = {"log": log, "data": data, "labels": options["labels"]}
     period = {bound: options[bound] or "" for bound in ("since", "until")}
@@ -52,7 +51,9 @@ def monitor(root: Path, name: str, log: str | None, data: str | None, as_json: b
         given["log"] = find_log(Path(log).expanduser(), model.name)
     run = create_run(root / "runs", None)
     parameters = period | {"out": "."} | link_inputs(run, {"model": model.path} | given)
-    report = execute_report(root / "notebooks" / NOTEBOOK, run, parameters, model.tag, progress)
+    progress.say(f"monitor    {model.tag}: monitor.ipynb in {relate(run)}")
+    with progress:
+        report = execute_page(root / "notebooks" / "monitor.ipynb", run, parameters, "drift.json", progress)
     print_result(report | {"run": str(run)} if as_json else describe_report(report, run))
     return DRIFT if report["verdict"] == "drifted" else OK
 
@@ -88,18 +89,6 @@ def link_inputs(run: Path, inputs: dict[str, str | Path | None]) -> dict[str, st
     return links
 
 
-def execute_report(notebook: Path, run: Path, parameters: dict, tag: str, progress: Progress) -> dict:
-    """Execute the notebook in its run's folder, as a page too, and return what it wrote into drift.json."""
-    from modeler.model.contract import read_json
-    from modeler.runs.execute import execute_notebook, export_html
-
-    progress.say(f"monitor    {tag}: {notebook.name} in {relate(run)}")
-    with progress:
-        execution = execute_notebook(notebook, run, parameters, [REPORT], progress)
-    export_html(execution.path)
-    return read_json(run / REPORT)
-
-
 def describe_report(report: dict, run: Path) -> str:
     """What came of it, for a person: the verdict and its reasons, and where to read on."""
     span = f", {report['since']} to {report['until']}" if report["since"] else ""
@@ -108,7 +97,7 @@ def describe_report(report: dict, run: Path) -> str:
         *(f"  {'' if number else 'because':10} {reason}" for number, reason in enumerate(report["reasons"])),
         *(f"  {'' if number else 'note':10} {note}" for number, note in enumerate(report["notes"])),
         *describe_metrics(report["metrics"] or {}),
-        f"  report     {relate(run / NOTEBOOK)[: -len('.ipynb')]}.html",
+        f"  report     {relate(run / 'monitor.html')}",
     ])  # fmt: skip
 
 

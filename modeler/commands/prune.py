@@ -68,6 +68,7 @@ def choose_old(runs: Path, name: str, keep: int, listed: Mapping[str, Mapping] |
     """
     from modeler.model.stored import StoredModel, unknown_name
     from modeler.runs import prune as old
+    from modeler.runs.folders import read_start
     from modeler.store import prune as stored
     from modeler.store.publish import read_history
 
@@ -81,7 +82,7 @@ def choose_old(runs: Path, name: str, keep: int, listed: Mapping[str, Mapping] |
     going_bentos, staying = _part(bentos, keep, stored.explain_bentos(name, bentos))
     if listed is not None:
         going_bentos = {tag: path for tag, path in going_bentos.items() if tag in listed[BENTOS]}
-    since = min(map(old.read_start, undecided), default=None)
+    since = min(map(read_start, undecided), default=None)
     used = old.find_used(undecided, name)
     needed = stored.explain_versions(name, used, since, going_bentos.values())
     going_versions, more = _part(versions, keep, needed)

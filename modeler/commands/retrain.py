@@ -1,4 +1,4 @@
-"""The retrain's options, what is checked of them before any kernel starts, and the outcome in words."""
+"""The retrain's options, and what is checked of them before any kernel starts."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from click_option_group import optgroup
 
 from modeler import ModelerError, UsageError
-from modeler.commands.options import DEFAULT_NAME, ROWS, SECONDS, TEXT, Choice
+from modeler.commands.options import ROWS, SECONDS, TEXT, Choice
 from modeler.commands.sampling import check_target, describe_sample, find_data
 from modeler.runs.execute import CELL_TIMEOUT
 from modeler.runs.parameters import check_parameters, read_parameters
@@ -21,7 +21,6 @@ NEEDS = {"eda.ipynb": ["data", "target", "split_by", "split_time", "holdout", "o
 WRITES = {"eda.ipynb": ["contract.json"], "train.ipynb": ["model.onnx", "model.skops", "metrics.json"]}
 RESERVED = {"data": "--data", "target": "--target", "split_by": "--split-by", "split_time": "--split-time"}
 RESERVED |= {"out": "the run itself"}
-RELOAD = "reload     kill -HUP PID of a running `bentoml serve`; no request is lost"
 
 
 @dataclass(frozen=True)
@@ -259,39 +258,6 @@ def create_run(runs: Path, data: Path | None, name: str = "") -> Path:
             f"the run's folder {run} cannot be made: {error.strerror}; make room or permit writing there"
         ) from None
     return run
-
-
-def describe_result(result: dict, notes: Sequence[str], checks: Sequence) -> str:
-    """A retrain's outcome for a person: the gate's checks, those that failed first, and what the data were taken for."""
-    name = result["candidate"].partition(":")[0]
-    cells = sum(notebook["cells_compared"] for notebook in result["notebooks"])
-    scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
-    lines = [
-        f"{result['candidate']} {result['verdict']} in {result['seconds']:.0f} s, {cells} cells compared",
-        *(describe_check(check) for check in sorted(checks, key=lambda check: check.passed)),
-        *(f"  warning    {warning['message']}" for warning in result["warnings"]),
-        *(f"  {'' if number else 'data':10} {note}" for number, note in enumerate(notes)),
-        f"  hold-out   {scores or 'not scored'}",
-        f"  champion   {result['model'] or 'none'}",
-        f"  run        {relate(result['run'])}",
-        *(
-            f"  eda.ipynb  taken over from run {run}, and executed again by nbval"
-            for run in [result["eda_from"]]
-            if run
-        ),
-        *(f"  {made:10} {result[made]}" for made in ("bento", "image") if result[made]),
-    ]
-    if result["verdict"] == "promoted":
-        lines.append(f"  {RELOAD}")
-    if result["model"]:
-        lines.append(f"  serve it   bentoml serve{'' if name == DEFAULT_NAME else f' --arg model={name}'}")
-    return "\n".join(lines)
-
-
-def describe_check(check) -> str:
-    """A check of the gate on one line: its number and its threshold stand in brackets."""
-    number, threshold = ("-" if value is None else f"{value:.4g}" for value in (check.value, check.threshold))
-    return f"  {'passed' if check.passed else 'FAILED':10} {check.name} ({number}, {threshold}): {check.sentence}"
 
 
 def relate(path: Path | str) -> str:

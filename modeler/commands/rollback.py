@@ -6,7 +6,7 @@ import time
 import click
 
 from modeler.commands.options import DEFAULT_NAME, MODEL_NAME, OK, TEXT, print_result
-from modeler.commands.retrain import RELOAD
+from modeler.commands.outcome import RELOAD
 
 
 @click.command(

@@ -10,8 +10,9 @@ from click.core import ParameterSource
 from modeler import ModelerError, UsageError
 from modeler.commands.combinations import Plan, check_plans, execute_left, list_plans, open_record, prove_best
 from modeler.commands.options import OK, REJECTED, TEXT, print_result
+from modeler.commands.outcome import describe_result
 from modeler.commands.progress import Progress
-from modeler.commands.retrain import create_run, describe_result, retrain_options
+from modeler.commands.retrain import create_run, retrain_options
 from modeler.commands.sampling import find_data, sample_data
 
 FREE = ["cluster", "resume", "dry_run", "yes", "json", "sampled", "force"]  # options that are not what the sweep is

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from modeler import ModelerError, first_line, list_names
-from modeler.commands.options import DEFAULT_NAME
 from modeler.commands.publish import build_champion
 from modeler.commands.retrain import read_options
 
@@ -126,19 +125,3 @@ def build(project: Path, champion, options: SimpleNamespace, progress) -> dict:
         check_engine()
     name = champion.tag.partition(":")[0]
     return dict(zip(("bento", "image"), build_champion(project, name, options.containerize, progress)))
-
-
-def describe_unchanged(result: dict) -> str:
-    """The outcome for a person."""
-    name = result["model"].partition(":")[0]
-    scores = ", ".join(f"{metric} {value:.3f}" for metric, value in result["metrics"].items() if value is not None)
-    lines = [
-        f"{result['model']} unchanged in {result['seconds']:.1f} s, nothing was executed",
-        f"  because    {result['reasons'][0]}",
-        *(f"  warning    {warning['message']}" for warning in result["warnings"]),
-        f"  hold-out   {scores}",
-        f"  champion   {result['model']}",
-        *(f"  {made:10} {result[made]}" for made in ("bento", "image") if result[made]),
-        f"  serve it   bentoml serve{'' if name == DEFAULT_NAME else f' --arg model={name}'}",
-    ]
-    return "\n".join(lines)

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 from modeler import ModelerError
 from modeler.model.contract import read_json, write_json
 from modeler.runs.execute import is_code
+from modeler.runs.folders import is_at_work
 
 FAILURE = "failed.json"
 FAILED, INTERRUPTED, RUNNING = "failed", "interrupted", "running"
@@ -26,17 +26,14 @@ def note_failure(run: Path) -> Iterator[None]:
         raise
 
 
-def find_ending(run: Path, began: datetime | None = None) -> tuple[str, str]:
-    """How it ended, and where.
-
-    `began` tells whether the process whose number the run is named by is still at work.
-    """
+def find_ending(run: Path) -> tuple[str, str]:
+    """How it ended, and where; a run whose process is still at work has not ended."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         return FAILED, shorten(read_json(run / FAILURE)["error"])
     where, error = _find_cell(run)
     if error:
         return FAILED, f"{where} failed: {error}"
-    return RUNNING if began and _is_at_work(run, began) else INTERRUPTED, where
+    return RUNNING if is_at_work(run) else INTERRUPTED, where
 
 
 def shorten(sentence: str) -> str:
@@ -57,21 +54,9 @@ def _find_cell(run: Path) -> tuple[str, str]:
             return f"{name}, which cannot be read", ""
         for number, cell in enumerate(cells, 1):
             errors = [output for output in cell["outputs"] if output["output_type"] == "error"]
-            ended = (
-                cell["metadata"].get("papermill", {}).get("end_time")
-            )  # papermill calls a cell completed that never began
+            ended = cell["metadata"].get("papermill", {}).get("end_time")  # one that never began is "completed" there
             if errors or not ended:
                 told = f"{errors[0]['ename']}: {errors[0]['evalue'].partition(chr(10))[0]}" if errors else ""
                 return f"{name}, cell [{number}] of {len(cells)},", told
         where = f"after {name}"
     return where + (", in the second execution" if (run / "reproduce").exists() else ""), ""
-
-
-def _is_at_work(run: Path, began: datetime) -> bool:
-    """Whether the process that a run is named by lives; one that was started later only has its number."""
-    import psutil
-
-    try:
-        return psutil.Process(int(run.name.rpartition("-")[2])).create_time() <= began.timestamp() + 1
-    except (psutil.Error, ValueError, OverflowError):
-        return False

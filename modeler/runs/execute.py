@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modeler import ModelerError
 from modeler.inside import leave_out_grammar
+from modeler.model.contract import read_json
 from modeler.runs.kernels import kernel_environment, localize_kernels
 
 CELL_TIMEOUT = 3600  # seconds
@@ -68,6 +69,12 @@ def execute_notebook(
             f"{notebook.name} ran to its end without writing {' and '.join(missing)}; restore the cell that does"
         )
     return Execution(executed, time.monotonic() - started, given, hash_files(run))
+
+
+def execute_page(notebook: Path, run: Path, parameters: dict, written: str, report: Report) -> dict:
+    """Execute a notebook that nothing has to prove, as a page too, and return what it wrote as JSON into the run's folder."""
+    export_html(execute_notebook(notebook, run, parameters, [written], report).path)
+    return read_json(run / written)
 
 
 def export_html(executed: Path) -> None:

@@ -1,19 +1,17 @@
 """Every run there is, the newest first, as the files of its folder tell: also one that failed, of a sweep, or of before."""
 
-import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from modeler.model.contract import read_json
 from modeler.model.stored import slugify
 from modeler.runs.ending import FAILED, find_ending, shorten
+from modeler.runs.folders import RANKED, read_start
 
 NOTEBOOKS = ("eda.ipynb", "train.ipynb")
-NAMED = re.compile(r"(\d{8}-\d{6})-\d+")  # a run's folder: when it began, in UTC, and its process
 PRIMARY = ("roc_auc", "r2", "accuracy", "mae")  # the first that a run has is its score
 HASH = 12  # hex digits of the data's hash that are shown
-RANKED = "ranked"  # a combination of a sweep that was not the best, so that the gate did not judge it
 
 
 def list_runs(runs: Path, defaults: Mapping[str, object]) -> list[dict]:
@@ -25,21 +23,12 @@ def list_runs(runs: Path, defaults: Mapping[str, object]) -> list[dict]:
     """
     listed = []
     for folder in sorted(runs.glob("*-*-*"), reverse=True):
-        began = _read_start(folder)
+        began = read_start(folder)
         if began and (folder / "sweep.json").exists():
             listed += _list_combinations(folder, began, defaults)
         elif began and any((folder / name).exists() for name in ("provenance.json", "verdict.json", *NOTEBOOKS)):
             listed.append(_describe_run(folder, began, defaults))
     return listed
-
-
-def _read_start(folder: Path) -> datetime | None:
-    """When a run began; None for a folder that is none."""
-    named = NAMED.fullmatch(folder.name)
-    try:
-        return datetime.strptime(named[1], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc) if named else None
-    except ValueError:
-        return None
 
 
 def _list_combinations(sweep: Path, began: datetime, defaults: Mapping) -> list[dict]:
@@ -67,7 +56,7 @@ def _describe_run(folder: Path, began: datetime, defaults: Mapping) -> dict:
     data, candidate = _get(provenance, "data", {}), _get(verdict, "candidate", "")
     decided, error = _get(verdict, "verdict", ""), None
     if not decided:
-        decided, error = find_ending(folder, began if NAMED.fullmatch(folder.name) else None)
+        decided, error = find_ending(folder)
     told = _get(provenance, "parameters", {}) or {name: _read_told(folder / name) for name in NOTEBOOKS}
     told = {name: value for notebook in NOTEBOOKS for name, value in _get(told, notebook, {}).items()}
     return {

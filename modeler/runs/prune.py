@@ -7,15 +7,12 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from pathlib import Path
 
-import psutil
-
 from modeler.data.sample import SAMPLES
-from modeler.model.stored import CONTRACT, GRAPH, content_version, store_home
+from modeler.model.stored import CONTRACT, GRAPH, content_version, slugify, store_home
+from modeler.runs.folders import is_at_work, read_process, read_start
 
-NAMED = re.compile(r"(\d{8}-\d{6})-(\d+)")  # a run's folder: when it began, in UTC, and its process
 SAMPLED = re.compile("[0-9a-f]{12}")
 DECIDED = ["verdict.json", "drift.json", "compare.json", "failed.json"]  # one of them is the last that a run writes
 HIDDEN = ".pruned"
@@ -33,7 +30,7 @@ DATA = [["sweep.json", "options", "data"], ["eda.ipynb", "metadata", "papermill"
 
 def list_folders(runs: Path) -> list[Path]:
     """The folders of runs and of sweeps, the newest first."""
-    found = [path for path in runs.iterdir() if NAMED.fullmatch(path.name)] if runs.is_dir() else []
+    found = [path for path in runs.iterdir() if read_start(path)] if runs.is_dir() else []
     return sorted((path for path in found if path.is_dir() and not path.is_symlink()), reverse=True)
 
 
@@ -47,7 +44,7 @@ def find_name(folder: Path) -> str | None:
         return linked[0]
     data = [_get(_read(folder / file), *place) for file, *place in DATA]  # what a model is called after, unless told
     data += [path.name for path in folder.iterdir() if path.is_symlink() and path.suffix]
-    return next((_slugify(Path(one).stem) for one in data if one), None)
+    return next((slugify(Path(one).stem) for one in data if one), None)
 
 
 def explain_undecided(folder: Path) -> str | None:
@@ -56,15 +53,10 @@ def explain_undecided(folder: Path) -> str | None:
         return "a process works on it"
     if any((run / name).exists() for run in _list_runs([folder]) for name in DECIDED):
         return None
-    if _is_at_work(folder):
-        return f"its process {NAMED.fullmatch(folder.name)[2]} is at work"
+    if is_at_work(folder):
+        return f"its process {read_process(folder)} is at work"
     changed = max(map(_read_change, (folder, *folder.rglob("*"))))
     return "it has no verdict and was changed within the last hour" if time.time() - changed < RECENT else None
-
-
-def read_start(folder: Path) -> datetime:
-    """When a run began."""
-    return datetime.strptime(NAMED.fullmatch(folder.name)[1], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
 
 
 def find_used(folders: Iterable[Path], name: str) -> dict[str, str]:
@@ -124,21 +116,6 @@ def _is_held(folder: Path) -> bool:
         return True
     finally:
         os.close(held)
-
-
-def _is_at_work(folder: Path) -> bool:
-    """Whether the process that a run is named by lives; one that was started later only has its number."""
-    try:
-        process = psutil.Process(int(NAMED.fullmatch(folder.name)[2]))
-        return process.create_time() <= read_start(folder).timestamp() + 1
-    except (psutil.Error, ValueError, OverflowError):
-        return False
-
-
-def _slugify(text: str) -> str:
-    from modeler.data.tables import slugify
-
-    return slugify(text)
 
 
 def _read(path: Path) -> object:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from modeler import ModelerError
+from modeler.runs.folders import RANKED
 from modeler.runs.kernels import prepare_child
 
 ADDRESS, EXPERIMENT = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"  # environment variables
@@ -31,7 +32,6 @@ SETTINGS = {
 ARTIFACTS = ["eda.html", "train.html", "card.html", "contract.json"]
 FAULT = re.compile(r"^[\w.]*\b(\w*(?:Error|Exception): .+)", re.M)  # of a traceback
 LONGEST = 6000  # characters of a parameter
-RANKED = "ranked"  # a combination of a sweep that was not the best, so that the gate did not judge it
 MEAN, SPREAD = "cv mean", "cv std"  # of the score on the training rows
 
 
