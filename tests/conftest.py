@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -179,7 +180,8 @@ class Serving:
                 time.sleep(0.1)
 
     def __exit__(self, *_) -> None:
-        self.process.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)  # as Ctrl-C does
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:

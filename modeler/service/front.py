@@ -75,6 +75,7 @@ class Front:
         self._threads = ThreadPoolExecutor(1, "large-bodies")
         self._explaining = ThreadPoolExecutor(1, "explanations")  # of its own: a large explanation takes seconds
         self._loading, self._started = asyncio.Lock(), asyncio.Event()
+        self._farewell = []  # headers
         self._routes = {
             "/predict": (("POST",), self._predict),
             "/explain": (("POST",), self._explain),
@@ -92,7 +93,9 @@ class Front:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
             answer_unreadable(self._refuse_unreadable)
-            handle_signals(self._grace, self._reload)  # before the model is loaded, so that no promotion is missed
+            handle_signals(
+                self._grace, self._say_farewell, self._reload
+            )  # before the model is loaded, so that no promotion is missed
 
             async def tell(message):
                 if message["type"] == "lifespan.shutdown.complete" and self._log:
@@ -110,7 +113,11 @@ class Front:
         sent = Reply(499, b"", [])  # what is noted when the client goes away before its answer
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
-            reply.headers += [(b"x-request-id", request_id.encode()), *self._access.name_origin(headers)]
+            reply.headers += [
+                (b"x-request-id", request_id.encode()),
+                *self._access.name_origin(headers),
+                *self._farewell,
+            ]
             kind = "http" if scope["type"] == "http" else "websocket.http"
             await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
             await send({"type": f"{kind}.response.body", "body": reply.body})
@@ -218,6 +225,10 @@ class Front:
         if refusal:
             raise refusal
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _say_farewell(self) -> None:
+        """Have each answer from now on be the last of its connection."""
+        self._farewell = [(b"connection", b"close")]
 
     def _get_predictor(self):
         service = self._get_service()

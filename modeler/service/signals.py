@@ -7,24 +7,38 @@ import threading
 from collections.abc import Callable, Coroutine
 
 
-def handle_signals(grace: int, reload: Callable[[], Coroutine]) -> None:
+LAST_SECONDS = 1  # after SIGTERM, in which clients are told to close their connections
+
+
+def handle_signals(grace: int, say_farewell: Callable[[], None], reload: Callable[[], Coroutine]) -> None:
     """Limit the grace and reload at SIGHUP, unless this is not the main thread of a server, as in a test."""
     if threading.current_thread() is threading.main_thread():
-        _limit_grace(grace)
+        _limit_grace(grace, say_farewell)
         _catch_hangup(reload)
 
 
-def _limit_grace(seconds: int) -> None:
-    """Exit this long after SIGTERM or SIGINT at the latest; BentoML would wait a day for a client that does not finish."""
+def _limit_grace(seconds: int, say_farewell: Callable[[], None]) -> None:
+    """Exit this long after SIGTERM or SIGINT at the latest; BentoML would wait a day for a client that does not finish.
+
+    At SIGTERM, `say_farewell` has each answer tell its client that the connection ends. Only then the server stops: it
+    closes all connections at once, also those on which a next request is already under way, and that would be lost.
+    SIGINT, as of Ctrl-C, stops it at once.
+    """
+    loop, told = asyncio.get_running_loop(), set()
+    stop = {ending: signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number, frame):
+        signal.alarm(seconds)
+        later = number == signal.SIGTERM and not told
+        told.add(number)
+        if later:
+            say_farewell()
+            loop.call_soon_threadsafe(loop.call_later, min(LAST_SECONDS, seconds / 2), stop[number], number, None)
+        else:
+            stop[number](number, frame)
+
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        former = signal.getsignal(ending)
-
-        def end(number, frame, former=former):
-            signal.alarm(seconds)
-            if callable(former):
-                former(number, frame)
-
+    for ending in stop:
         signal.signal(ending, end)
 
 
