@@ -3,6 +3,7 @@
 import http.client
 import http.server
 import json
+import os
 import re
 import shutil
 import signal
@@ -647,8 +648,8 @@ def test_service_that_cannot_start_says_why_and_ends(project, arguments, sentenc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "told"), [(1, os.killpg), (2, os.kill)])  # all processes as by systemd, or the parent
+def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, workers, told):
     body = json.dumps(row).encode()
     with Serving(retrained[0], tmp_path / "log", f"workers={workers}") as serving:
         begun = socket.create_connection(("127.0.0.1", serving.port), timeout=30)
@@ -658,7 +659,7 @@ def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, worker
         lost, clients = [], ThreadPoolExecutor(12)
         asking = [clients.submit(ask_until_told_to_close, serving, body, lost) for _ in range(12)]
         time.sleep(0.5)
-        serving.process.send_signal(signal.SIGTERM)
+        told(serving.process.pid, signal.SIGTERM)
         assert [client.result(30) for client in asking] == [True] * 12, lost  # told, not cut off
         await_refusal(serving)
         begun.sendall(body[50:])

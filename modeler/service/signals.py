@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 
-
 LAST_SECONDS = 1  # after SIGTERM, in which clients are told to close their connections
 
 
@@ -24,18 +23,18 @@ def _limit_grace(seconds: int, say_farewell: Callable[[], None]) -> None:
     closes all connections at once, also those on which a next request is already under way, and that would be lost.
     SIGINT, as of Ctrl-C, stops it at once.
     """
-    loop, told = asyncio.get_running_loop(), set()
+    loop, begun = asyncio.get_running_loop(), []
     stop = {ending: signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGINT)}
 
     def end(number, frame):
-        signal.alarm(seconds)
-        later = number == signal.SIGTERM and not told
-        told.add(number)
-        if later:
+        if not begun:
+            signal.alarm(seconds)
+        if number == signal.SIGINT:
+            stop[number](number, frame)
+        elif not begun:  # systemd tells workers too, and BentoML tells them once more
             say_farewell()
             loop.call_soon_threadsafe(loop.call_later, min(LAST_SECONDS, seconds / 2), stop[number], number, None)
-        else:
-            stop[number](number, frame)
+        begun.append(number)
 
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
     for ending in stop:
