@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
+from importlib import metadata
 
 import pytest
 import yaml
@@ -118,6 +120,25 @@ def test_image_holds_nothing_that_it_does_not_need(image):
     assert docker("image", "inspect", tag, "--format", "{{.Config.User}}") == "bentoml"
     environment = json.loads(docker("image", "inspect", tag, "--format", "{{json .Config.Env}}"))
     assert {"BENTOML_DO_NOT_TRACK=True", "ORT_DISABLE_TELEMETRY=1"} <= set(environment)
+
+
+@needs_engine
+def test_bill_of_materials_lists_every_package_in_the_image(image, tmp_path):
+    """By the command of the workflow, with the version of the tool that is locked."""
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "model.yml").read_text())["jobs"]["retrain"]["steps"]
+    (script,) = (step["run"] for step in steps if "cyclonedx" in step.get("run", ""))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    command, ours = script[script.index("docker run ") :], f"{sys.executable} -m cyclonedx_py"
+    command = command.replace(f"pipx run --spec cyclonedx-bom=={metadata.version('cyclonedx-bom')} cyclonedx-py", ours)
+    assert ours in command
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, env=os.environ | {"image": image[1]}, check=True)
+    bill = json.loads((tmp_path / "kept" / "sbom.cdx.json").read_text())
+    listed = {(each["name"].lower(), each["version"]) for each in bill["components"]}
+    assert bill["bomFormat"] == "CycloneDX" and all(each["purl"].startswith("pkg:pypi/") for each in bill["components"])
+    found = look_inside(image[1], "ls -d /app/.venv/lib/python3.*/site-packages/*.dist-info").lower()
+    held = set(re.findall(r"/([^/-]+)-([^/]+)\.dist-info", found))
+    assert {(name.replace("-", "_").replace(".", "_"), version) for name, version in listed} == held and len(held) > 50
 
 
 @needs_engine

@@ -20,6 +20,7 @@ from test_monitor import write_log
 
 from modeler.data.tables import load_table
 from modeler.model.stored import StoredModel
+from modeler.service.access import make_key
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl, of Debian's package kubernetes-client")
 VERSIONS = ["1.31.0", "1.37.0"]  # of Kubernetes
@@ -183,7 +184,8 @@ class Pod:
     """A container of the service, as the Deployment has it, at an address of its own."""
 
     def __init__(self, tag: str, manifests: list[dict], volumes: dict[str, Path]):
-        pod, settings = pod_of(manifests, "Deployment"), settings_of(manifests, "Deployment")
+        pod = pod_of(manifests, "Deployment")
+        settings = settings_of(manifests, "Deployment") | {"KEYS": "/keys/service", "RATE": "100000"}
         self.spec = pod["spec"]["containers"][0]
         flags = list_flags(pod, settings, volumes)
         self.name = docker("run", "--detach", "--publish", "127.0.0.1::3000", *flags, tag, *list_words(pod, settings))
@@ -208,17 +210,20 @@ class Pod:
 
 @pytest.mark.slow
 @needs_engine
-def test_update_in_the_engine_loses_no_request_and_logs_to_the_volume(built, image, tmp_path):  # noqa: F811
+def test_update_in_the_engine_loses_no_request_asks_for_keys_and_logs_to_the_volume(built, image, tmp_path):  # noqa: F811
     project, tag = image
     (golden,) = (project.store / "models" / "breast_cancer").glob("*/golden.json")
     row, failed, answered, ended, pods = json.loads(golden.read_text())["rows"][0], [], [], threading.Event(), []
-    endpoints, volumes = [], {"predictions": tmp_path / "log"}
+    endpoints, volumes, (key, line) = [], {"predictions": tmp_path / "log", "keys": tmp_path / "keys"}, make_key("shop")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "service").write_text(line)
 
     def ask(keeps: bool) -> None:
         """Ask the newest endpoint, on one connection until it is closed or on a new one each time, as a node would pass it on."""
         while not ended.is_set():
             address = endpoints[-1]
             with requests.Session() as session:
+                session.headers["authorization"] = f"Bearer {key}"
                 try:
                     for _ in range(10_000 if keeps else 1):
                         answer = session.post(f"http://{address}/predict", json=row, timeout=10)
@@ -232,6 +237,7 @@ def test_update_in_the_engine_loses_no_request_and_logs_to_the_volume(built, ima
     try:
         pods.append(Pod(tag, built["base"], volumes))
         endpoints.append(pods[0].address)
+        assert requests.post(f"http://{endpoints[0]}/predict", json=row, timeout=10).status_code == 401
         for client in clients:
             client.start()
         pods.append(Pod(tag, built["base"], volumes))
