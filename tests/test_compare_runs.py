@@ -200,6 +200,49 @@ def test_row_that_a_model_of_other_columns_trained_on_is_known_by_the_columns_th
     assert rows.frame.index.tolist() == np.flatnonzero(expected).tolist() and [*rows.answers] == ["old", "new"]
 
 
+def place_by(run, **split):
+    """Have a run's rows be held out by a group or by time, in its contract and its parameters."""
+    edit_json(run / "contract.json", lambda told: told["split"].update(split))
+    given = {f"split_{way}": name for way, name in split.items() if way in ("by", "time")}
+    edit_json(run / "provenance.json", lambda told: told["parameters"]["eda.ipynb"].update(given))
+
+
+def test_group_is_dealt_alike_by_models_whose_other_columns_changed(runs):
+    patient, colour = np.arange(569) // 3, np.arange(569) % 7
+    add_file_run(runs, "old", patient=patient)
+    new = add_file_run(runs, "new", patient=patient, colour=colour)
+    for name in ("old", "new"):
+        place_by(runs / name, by="patient")
+    rows = answer_rows(read_sides(["old", "new"], runs))
+    expected = split_rows(new.frame, 0.2, "patient")
+    assert [*rows.answers] == ["old", "new"] and rows.frame.index.tolist() == np.flatnonzero(expected).tolist()
+    assert not set(patient[expected]) & set(patient[~expected]) and 50 < expected.sum() < 200
+
+
+def test_group_is_unseen_by_a_model_only_if_none_of_its_rows_was_trained_on(runs):
+    patient = np.arange(569) // 3
+    old = add_file_run(runs, "old", patient=patient)
+    new = add_file_run(runs, "new", patient=patient, colour=np.arange(569) % 7)
+    place_by(runs / "old", by="patient")  # the other's rows are dealt one by one
+    rows = answer_rows(read_sides(["old", "new"], runs))
+    expected = split_rows(old.frame, 0.2, "patient") & split_rows(new.frame, 0.2)
+    assert rows.frame.index.tolist() == np.flatnonzero(expected).tolist() and expected.sum() > 5
+    backwards = answer_rows(read_sides(["new", "old"], runs))  # the rows are then those of the other's table
+    assert backwards.frame.index.tolist() == np.flatnonzero(expected).tolist()
+
+
+def test_rows_from_the_later_boundary_on_are_compared_though_columns_changed(runs):
+    day = np.arange(569) * 1.0
+    for name, more in (("old", {}), ("new", {"colour": np.arange(569) % 7})):
+        add_file_run(runs, name, day=day, **more)
+        place_by(runs / name, time="day", boundary="500.0" if name == "new" else "455.0")
+    rows = answer_rows(read_sides(["old", "new"], runs))
+    assert [*rows.answers] == ["old", "new"] and rows.frame["day"].tolist() == day[day >= 500].tolist()
+    place_by(runs / "new", time="day", boundary="300.0")
+    earlier = answer_rows(read_sides(["old", "new"], runs)).frame["day"]
+    assert earlier.tolist() == day[split_rows(load_table(str(runs / "old" / "table.csv"), "diagnosis").frame, 0.2, "", "day")].tolist()
+
+
 def test_model_that_needs_a_column_of_its_own_or_has_no_known_rows_is_left_out_with_the_reason(runs):
     add_file_run(runs, "old")
     add_file_run(runs, "new", colour=load_breast_cancer().target + np.random.default_rng(0).normal(size=569) / 3)
