@@ -46,9 +46,16 @@ class StoredModel:
     def read(self, name: str) -> dict:
         """Read one of the model's JSON files."""
         try:
-            return read_json(self.path / name)
+            return read_json(self.locate(name))
         except (OSError, ValueError):
             raise ModelerError(f"{self.tag} has no readable {name}; {self.mend}") from None
+
+    def locate(self, name: str) -> Path:
+        """The path of one of the model's files; an OSError for a link, since whatever a model brings along is shown to callers."""
+        path = self.path / name
+        if path.is_symlink():
+            raise OSError(f"{path} is a link")
+        return path
 
     def read_reference(self) -> dict | None:
         """What training looked like, as the gate described it; None for a model of before."""

@@ -128,7 +128,7 @@ class Predictor:
     def read_page(self, name: str) -> bytes:
         """The model card or an executed notebook as HTML."""
         try:
-            return (self._model.path / f"{name}.html").read_bytes()
+            return self._model.locate(f"{name}.html").read_bytes()
         except OSError:
             sentence = f"{self.tag} has no readable {name}.html; a warning at /model may say why; retrain to get one"
             raise RequestError(404, sentence) from None
