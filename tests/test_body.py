@@ -222,3 +222,10 @@ def test_limit_of_rows_is_told(reader, rows):
     ):
         status, answer = refuse(reader, body)
         assert status == 413 and answer["error"] == "101 rows are too many; send at most 100 a request"
+
+
+def test_lists_and_objects_without_number_are_refused_before_they_are_made(reader, rows):
+    assert len(reader.read(json.dumps([rows[0] | {"always": [[]] * 1500}]).encode())) == 1
+    for text in ("[],", "{},"):
+        status, answer = refuse(reader, b"[" + text.encode() * 2001 + b"1]")
+        assert status == 413 and answer["error"] == "the body has too many lists and objects; send at most 2000 a request"

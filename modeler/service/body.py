@@ -17,6 +17,9 @@ from modeler.model.dates import read_date, show_date
 
 MOST_FAULTS = 100  # listed of one request; the rest is counted
 MOST_COUNTED = 10_000  # faults after which the rest of a request is not read
+MOST_NESTED = (
+    20  # lists and objects of a body by the rows it may have; millions would take memory and keep all else waiting
+)
 CHUNK = 500  # rows validated at a time, so that other requests get a turn during a large one
 MOST_SUGGESTIONS = 10  # different unknown columns of one request that get a "did you mean"
 LONGEST_ECHO = 100  # characters of a caller's text that an answer repeats
@@ -79,6 +82,9 @@ class BodyReader:
 
         `max_rows` is a limit of this request's own. A RequestError lists every fault of the body, or the first 100 and the count of all.
         """
+        most = MOST_NESTED * self.max_rows
+        if len(body) > most and body.count(b"[") + body.count(b"{") > most:
+            raise RequestError(413, f"the body has too many lists and objects; send at most {most} a request")
         try:
             content = from_json(body, cache_strings="keys")
         except ValueError as error:
