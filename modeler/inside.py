@@ -164,15 +164,15 @@ def forward_hangup() -> None:
     os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
 
 
-def answer_unreadable(answer: Callable[[], bytes]) -> None:
-    """Have uvicorn send what `answer` returns to whatever is no HTTP; no application is asked about that."""
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+def limit_connections(limited: type, refuse: Callable[[int, str], bytes]) -> None:
+    """Have uvicorn make its connections of a class of ours, `service/connections.py`, in front of its own.
 
-    def refuse(protocol, _):
-        protocol.transport.write(answer())
-        protocol.transport.close()
+    It has an option for the class, but BentoML passes none on, and starts uvicorn after it has made the application.
+    """
+    from uvicorn.protocols.http import auto
 
-    AutoHTTPProtocol.send_400_response = refuse
+    own = getattr(auto, "HttpToolsProtocol", None) or auto.H11Protocol
+    auto.AutoHTTPProtocol = type("Connection", (limited, own), {"refuse": staticmethod(refuse)})
 
 
 def use_kernel_manager(localize: Callable[[type], type]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from test_predictor import store_model
 
-from modeler.service import front
+from modeler.service import intake
 from modeler.service.front import Front
 from modeler.service.predictor import Predictor
 from modeler.service.telemetry import Metrics
@@ -57,7 +57,7 @@ def test_body_in_parts_is_put_together(predictor):
 
 
 def test_body_that_does_not_arrive_in_time_is_a_408(predictor, monkeypatch):
-    monkeypatch.setattr(front, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "BODY_SECONDS", 0.05)
     status, answer, _ = ask(predictor, [part(b"[", True)])
     assert status == 408 and answer["error"] == "the body did not arrive within 0.05 seconds"
 
@@ -88,16 +88,16 @@ def test_client_that_asks_first_is_refused_before_it_sends(predictor):
     [({"content_length": "2000000"}, 413), ({"content_type": "text/plain"}, 415), ({"content_encoding": "br"}, 415)],
 )
 def test_request_refused_by_its_headers_is_not_waited_for(predictor, monkeypatch, headers, expected):
-    monkeypatch.setattr(front, "DRAIN_SECONDS", 0.05)
-    monkeypatch.setattr(front, "BODY_SECONDS", 3600)
+    monkeypatch.setattr(intake, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "BODY_SECONDS", 3600)
     assert ask(predictor, [part(b"[", True)], **headers)[0] == expected
-    monkeypatch.setattr(front, "DRAIN_SECONDS", 3600)
+    monkeypatch.setattr(intake, "DRAIN_SECONDS", 3600)
     assert ask(predictor, [part(b"[", True), part(b"]")], **headers)[0] == expected
 
 
 def test_endless_body_is_given_up(predictor, monkeypatch):
-    monkeypatch.setattr(front, "DRAIN_SECONDS", 0.05)
-    monkeypatch.setattr(front, "BODY_SECONDS", 3600)
+    monkeypatch.setattr(intake, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "BODY_SECONDS", 3600)
     assert ask(predictor, [part(b"x" * 11, True)], 10)[0] == 413
 
 

@@ -13,6 +13,7 @@ from conftest import ROOT
 from modeler import inside
 from modeler.inside import STEEPEST
 from modeler.model.graph import import_runtime
+from modeler.service.connections import LimitedConnection
 from modeler.train import convert_pipeline, fit_calibrated
 
 
@@ -124,12 +125,31 @@ def test_circus_keeps_a_hangup_for_a_worker_that_cannot_catch_it_yet():
     assert done.stdout == "caught\n", "a worker lost the SIGHUP it was sent while it started"
 
 
-def test_uvicorn_asks_one_method_for_its_answer_to_what_is_no_http():
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+def test_uvicorn_takes_its_connections_by_one_name_and_they_have_what_ours_relies_on(monkeypatch):
+    import uvicorn
+    from uvicorn.protocols.http import auto
 
-    assert list(inspect.signature(AutoHTTPProtocol.send_400_response).parameters) == ["self", "msg"], (
-        "uvicorn's send_400_response was changed"
-    )
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", None)
+    for _ in range(2):
+        inside.limit_connections(LimitedConnection, lambda status, sentence: b"")
+    config = uvicorn.Config(lambda: None, log_config=None)
+    config.load()
+    assert config.http_protocol_class is auto.AutoHTTPProtocol, "uvicorn chooses its class of connections elsewhere"
+    own = auto.HttpToolsProtocol
+    assert config.http_protocol_class.__bases__ == (LimitedConnection, own)
+    for name in METHODS:
+        assert name in vars(LimitedConnection) and name in vars(own), f"uvicorn's connections have no {name}"
+        theirs, ours = (inspect.signature(vars(kind)[name]).parameters for kind in (own, LimitedConnection))
+        assert len(theirs) == len(ours) or "_" in ours, f"uvicorn's {name} was changed"
+    source = inspect.getsource(own)
+    for piece in ("self.cycle", "self.scope", ".response_complete", ".timeout_keep_alive_task", ".disconnected"):
+        assert piece in source, f"uvicorn's connections have no {piece}"
+
+
+METHODS = [
+    "connection_made", "connection_lost", "data_received", "_start_asgi_task", "pause_writing", "resume_writing",
+    "send_400_response", "handle_websocket_upgrade",
+]  # fmt: skip
 
 
 def test_nbval_starts_kernels_by_a_class_in_its_module():
@@ -156,7 +176,7 @@ def test_no_other_module_reaches_inside_a_library():
     for path in [*(ROOT / "modeler").rglob("*.py"), ROOT / "service.py", ROOT / "pipeline.py"]:
         if path.name != "inside.py":
             source = path.read_text("utf-8")
-            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "send_400_response", "_predictors", "_transform_isotonic"):
+            for piece in ("_bentoml_sdk", "bentoml._internal", "circus", "nbval.kernel", "uvicorn.protocols", "_predictors", "_transform_isotonic"):
                 told = [line for line in source.splitlines() if piece in line and "import" in line]
                 assert not told, f"{path.name}: {told[0]}; what relies on an inside belongs into modeler/inside.py"
 

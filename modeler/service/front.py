@@ -11,24 +11,26 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from time import perf_counter
 
 import prometheus_client
 from pydantic_core import to_json
 
 from modeler import ModelerError, did_you_mean
-from modeler.inside import answer_unreadable
+from modeler.inside import limit_connections
 from modeler.page.files import answer_file, list_routes
 from modeler.service.access import Access
-from modeler.service.body import JSON, RequestError, find_refusal, refuse_size
+from modeler.service.body import JSON, RequestError
+from modeler.service.connections import LimitedConnection
+from modeler.service.intake import LARGE_BODY, ClientGone, Intake
 from modeler.service.openapi import describe_access, describe_api
 from modeler.service.pages import NOTEBOOKS, write_policy
 from modeler.service.signals import handle_signals
 from modeler.service.telemetry import Metrics, choose_request_id, write_log_line
 
-LARGE_BODY = 8 * 1024  # bytes from which a body is answered in a thread, so that small requests need not wait
-BODY_SECONDS = 30  # in which a body must have arrived
-DRAIN_SECONDS = 3  # of reading the body of a refused request: a client sees no answer while it is sending
+PIECE = 64 * 1024  # bytes of an answer that are given to uvicorn at once
+LONGEST_PATH = 200  # characters of a file's path; the system looks for each part of one
 READ = ("GET", "HEAD")
 STATIC = "/static_content/"  # Swagger UI, as BentoML brings it
 log = logging.getLogger("bentoml.front")
@@ -43,10 +45,6 @@ class Reply:
     headers: list[tuple[bytes, bytes]]
     rows: int | None = None
     model: str | None = None
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its request had arrived."""
 
 
 class Front:
@@ -71,7 +69,8 @@ class Front:
         self._log, self._access = log, access or Access()
         self._open = {"/livez", "/readyz", STATIC, *list_routes()}
         self._app, self._get_service, self._metrics = app, get_service, metrics
-        self._max_body, self._grace, self._openapi = max_body, grace, None
+        self._intake, self._grace, self._openapi = Intake(max_body), grace, None
+        limit_connections(LimitedConnection, self._refuse_unreadable)
         self._threads = ThreadPoolExecutor(1, "large-bodies")
         self._explaining = ThreadPoolExecutor(1, "explanations")  # of its own: a large explanation takes seconds
         self._loading, self._started = asyncio.Lock(), asyncio.Event()
@@ -92,10 +91,8 @@ class Front:
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
-            answer_unreadable(self._refuse_unreadable)
-            handle_signals(
-                self._grace, self._say_farewell, self._reload
-            )  # before the model is loaded, so that no promotion is missed
+            # before the model is loaded, so that no promotion is missed
+            handle_signals(self._grace, self._say_farewell, self._reload)
 
             async def tell(message):
                 if message["type"] == "lifespan.shutdown.complete" and self._log:
@@ -108,8 +105,9 @@ class Front:
         started = perf_counter()
         headers = dict(scope["headers"])
         request_id = choose_request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
-        path, method, scope["request_id"] = scope["path"], scope.get("method", "GET"), request_id
-        route = path if path in self._routes else STATIC if path.startswith(STATIC) else "other"
+        path, method, scope["request_id"] = scope["path"], scope["method"], request_id
+        in_static = path.startswith(STATIC) and len(path) <= LONGEST_PATH
+        route = path if path in self._routes else STATIC if in_static else "other"
         sent = Reply(499, b"", [])  # what is noted when the client goes away before its answer
         try:
             reply = await self._answer_or_refuse(route, scope, headers, receive, request_id)
@@ -118,13 +116,17 @@ class Front:
                 *self._access.name_origin(headers),
                 *self._farewell,
             ]
-            kind = "http" if scope["type"] == "http" else "websocket.http"
-            await send({"type": f"{kind}.response.start", "status": reply.status, "headers": reply.headers})
-            await send({"type": f"{kind}.response.body", "body": reply.body})
+            await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+            last = (len(reply.body) - 1) // PIECE * PIECE
+            for begin in range(0, last, PIECE):  # each waits until the client has taken most of what came before
+                body = reply.body[begin : begin + PIECE]
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": reply.body[last:]})
             sent = reply
         except ClientGone:
             pass
         finally:
+            self._intake.release(scope)
             self._note(request_id, method, route, sent, perf_counter() - started, scope.get("caller"))
 
     def _note(self, request_id: str, method: str | None, route: str, reply: Reply, seconds: float, caller=None) -> None:
@@ -142,18 +144,23 @@ class Front:
             route=route,
         )
 
-    def _refuse_unreadable(self) -> bytes:
-        """The refusal of what is no HTTP, in the same shape as any other."""
+    def _refuse_unreadable(self, status: int, sentence: str) -> bytes:
+        """The refusal of what is no request, in the same shape as any other."""
         request_id = choose_request_id("")
         headers = [(b"connection", b"close"), (b"x-request-id", request_id.encode())]
-        reply = _refuse(RequestError(400, "this is no HTTP request that can be read", headers=headers))
+        reply = _refuse(RequestError(status, sentence, headers=headers))
         self._note(request_id, None, "other", reply, 0.0)
-        head = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in reply.headers)]
+        head = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+            *(b"%s: %s" % header for header in reply.headers),
+        ]
         return b"\r\n".join([*head, b"", reply.body])
 
     async def _answer_or_refuse(self, route: str, scope, headers: dict, receive, request_id: str) -> Reply:
         try:
-            return await self._answer(route, scope, headers, receive)
+            reply = await self._answer(route, scope, headers, receive)
+            self._intake.hold(scope, len(reply.body))
+            return reply
         except RequestError as error:
             return _refuse(error)
         except ModelerError as error:
@@ -170,8 +177,6 @@ class Front:
             return Reply(204, b"", [*allowed])
         if route not in self._open:
             self._access.admit(scope, headers)
-        if scope["type"] != "http":
-            raise RequestError(400, "this is no WebSocket; /docs.json lists the routes and their methods")
         if route == "other":
             near = did_you_mean(scope["path"][:100], (known for known in self._routes if known != STATIC))
             raise RequestError(404, f"there is nothing at this path{near or '; /docs.json lists the routes'}")
@@ -183,7 +188,7 @@ class Front:
         return await answer(scope, headers, receive)
 
     async def _predict(self, scope, headers, receive) -> Reply:
-        body, predictor = await self._read_body(receive, headers), self._get_predictor()
+        body, predictor = await self._intake.read(scope, receive, headers), self._get_predictor()
         ask = partial(self._log.answer, predictor, scope["request_id"]) if self._log else predictor.answer
         if len(body) < LARGE_BODY:
             answer = ask(body)
@@ -192,39 +197,13 @@ class Front:
         return self._reply_answer(predictor, answer)
 
     async def _explain(self, scope, headers, receive) -> Reply:
-        body, predictor = await self._read_body(receive, headers), self._get_predictor()
+        body, predictor = await self._intake.read(scope, receive, headers), self._get_predictor()
         answer = await asyncio.get_running_loop().run_in_executor(self._explaining, predictor.explain, body)
         return self._reply_answer(predictor, answer)
 
     def _reply_answer(self, predictor, answer) -> Reply:
         self._metrics.count_answer(predictor.tag, answer.labels, answer.warnings)
         return _reply(answer.body, JSON, rows=answer.rows, model=predictor.tag)
-
-    async def _read_body(self, receive, headers: dict[bytes, bytes]) -> bytes:
-        """Read a body. Of a refused request, read on for a while and keep nothing, unless the client waits."""
-        refusal = find_refusal(headers, self._max_body)
-        if refusal and b"expect" in headers:
-            raise refusal
-        parts, size, more = [], 0, True
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS if refusal else BODY_SECONDS) as limit:
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    more, body = message.get("more_body", False), message.get("body", b"")
-                    size += len(body)
-                    if refusal is None and size > self._max_body:
-                        refusal = refuse_size(self._max_body)
-                        parts.clear()
-                        limit.reschedule(asyncio.get_running_loop().time() + DRAIN_SECONDS)
-                    if refusal is None:
-                        parts.append(body)
-        except TimeoutError:
-            refusal = refusal or RequestError(408, f"the body did not arrive within {BODY_SECONDS} seconds")
-        if refusal:
-            raise refusal
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _say_farewell(self) -> None:
         """Have each answer from now on be the last of its connection."""
@@ -259,7 +238,7 @@ class Front:
     async def _show_openapi(self, scope, headers, receive) -> Reply:
         predictor = self._get_predictor()
         if self._openapi is None:
-            document = describe_api(predictor.contract, predictor.example, predictor.max_rows, self._max_body)
+            document = describe_api(predictor.contract, predictor.example, predictor.max_rows, self._intake.max_body)
             self._openapi = to_json(describe_access(document, bool(self._access.file), self._access.rate))
         return _reply(self._openapi, JSON)
 

@@ -14,7 +14,7 @@ EXACTNESS = (
     "It is exact where columns act alone or in pairs. Otherwise its standard error is about 0.005 of a probability, or of the "
     "range of the values, and seldom above 0.02; with hundreds of columns it may be twice as much."
 )
-CANNOT_ANSWER = "The model cannot answer; the reason is given"
+CANNOT_ANSWER = "The model cannot answer, or too many large requests are under way; the reason is given"
 TEXT = {"type": "string"}
 
 
