@@ -17,9 +17,7 @@ from modeler.model.dates import read_date, show_date
 
 MOST_FAULTS = 100  # listed of one request; the rest is counted
 MOST_COUNTED = 10_000  # faults after which the rest of a request is not read
-MOST_NESTED = (
-    20  # lists and objects of a body by the rows it may have; millions would take memory and keep all else waiting
-)
+MOST_NESTED = 20  # lists and objects of a body for each row it may have; millions would keep all else waiting
 CHUNK = 500  # rows validated at a time, so that other requests get a turn during a large one
 MOST_SUGGESTIONS = 10  # different unknown columns of one request that get a "did you mean"
 LONGEST_ECHO = 100  # characters of a caller's text that an answer repeats
