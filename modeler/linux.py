@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 IS_LINUX = sys.platform == "linux"
@@ -50,11 +50,33 @@ def read_spare_memory() -> float:
     return math.inf
 
 
+@contextmanager
+def limit_memory(more: float) -> Iterator[None]:
+    """Let this process have so many more bytes than now; what asks for more gets a MemoryError. Elsewhere there is no limit."""
+    if not IS_LINUX:
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ends = [_read_status("VmData") + int(more), *(end for end in (soft, hard) if end != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(ends), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def read_peak_memory() -> int:
     """The most memory in bytes that this process ever had at once. What other systems tell may include its parent's."""
     with suppress(OSError):
-        told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-        return int(told["VmHWM"].split()[0]) * 1024
+        return _read_status("VmHWM")
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _read_status(name: str) -> int:
+    """A figure in bytes of what Linux tells of this process."""
+    told = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(told[name].split()[0]) * 1024

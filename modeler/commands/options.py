@@ -40,6 +40,8 @@ class Text(click.ParamType):
         return value
 
 
+# What moves a terminal's cursor, or turns the order of letters: controls but for tab and line break, and marks of direction.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 TEXT = Text()
 SECONDS = Text("[1-9][0-9]{0,6}", "must be a whole number of seconds from 1 to 9999999")
 ROWS = Text("[1-9][0-9]{1,8}", "must be a whole number of rows from 10 to 999999999")
@@ -99,10 +101,19 @@ def run_command(command: click.Command, arguments: Sequence[str]) -> int:
         return _report(f"{where}{error.strerror or error}; make room or permit it, then run again", FAILED, arguments)
 
 
+def escape_controls(text: str) -> str:
+    """A text that shows on a terminal what it holds, such as names of columns from a stranger's file, and does nothing there.
+
+    Within JSON the escapes are JSON's own.
+    """
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_result(result: object) -> None:
     """Print a text, or anything else as JSON. If nobody reads it any more, the exit status still tells the outcome."""
     try:
-        print(result if isinstance(result, str) else json.dumps(result, indent=1, ensure_ascii=False), flush=True)
+        text = result if isinstance(result, str) else json.dumps(result, indent=1, ensure_ascii=False)
+        print(escape_controls(text), flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -110,7 +121,7 @@ def print_result(result: object) -> None:
 def _report(sentence: str, status: int, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         print_result({"error": sentence})
-    print(f"pipeline.py: {sentence}", file=sys.stderr)
+    print(f"pipeline.py: {escape_controls(sentence)}", file=sys.stderr)
     return status
 
 

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from modeler.commands.options import escape_controls
+
 SECONDS = 5  # between two plain lines of one notebook
 
 
@@ -14,7 +16,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Announce a step."""
-        print(text, file=sys.stderr, flush=True)
+        print(escape_controls(text), file=sys.stderr, flush=True)
 
     def __call__(self, name: str, done: int, cells: int) -> None:
         if self._bars:

@@ -11,7 +11,7 @@ def sample_data(options: SimpleNamespace, runs: Path, progress):
     if not options.sample:
         return None
     source = Path(options.data).expanduser()
-    if not source.exists():
+    if not (source.is_file() or source.is_dir()):
         raise UsageError(
             f"--sample {options.sample}: {options.data} is no .csv or .parquet file and no folder of Parquet files; name one with --data"
         )

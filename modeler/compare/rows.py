@@ -87,7 +87,7 @@ def _load_tables(sides: Sequence[Side]) -> tuple[dict[str, _Dealt], list[str]]:
         told = side.parameters.get("eda.ipynb", {})
         if not told.get("data") or not side.contract:
             continue  # that it lacks these files is told already
-        file = side.run / told["data"]
+        file = side.run / Path(told["data"]).name  # the link there, whatever else a model's files say
         is_file = bool(Path(told["data"]).suffix)
         data = str(file.resolve()) if is_file else told["data"]
         if is_file and not file.exists():

@@ -80,7 +80,12 @@ def _find_side(name: str, runs: Path) -> tuple[str, Path, Path]:
     except ModelerError:
         raise UsageError(_describe_unknown(name, runs)) from None
     check_content(model)
-    return model.tag, model.path, runs / str(model.labels.get("run"))
+    run = (runs / str(model.labels.get("run"))).resolve()
+    return (
+        model.tag,
+        model.path,
+        run if run.is_relative_to(runs.resolve()) else runs / "none",
+    )  # a label may say anything
 
 
 def _check_run(name: str, folder: Path) -> tuple[str, Path, Path]:

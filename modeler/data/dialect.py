@@ -17,6 +17,8 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 # Numbers with a decimal comma, and points or nothing between their thousands; and the reverse.
 WITH_COMMA = r"^[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?$"
 WITH_POINT = r"^[+-]?([1-9]\d{0,2}(,\d{3})+|\d+)(\.\d+)?$"
+FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel workbook", b"\x1f\x8b": "a gzip archive",
+           b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"%PDF": "a PDF", b"SQLite": "an SQLite database"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class CsvFormat:
     def from_parameters(cls, told: Mapping) -> "CsvFormat":
         """Take the format from a notebook's parameters, the default where they have none."""
         return cls(*(told.get(field.name, field.default) for field in fields(cls)))
+
+
+def refuse_foreign(path: Path, head: bytes) -> None:
+    kind = next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None)
+    if not kind and b"\0" in head and not head.startswith(tuple(BYTE_ORDER_MARKS)):
+        kind = "a binary file"
+    if kind:
+        raise ModelerError(f"{path} is {kind}, not a .csv file; export it as .csv or mend its ending")
 
 
 def find_encoding(path: Path, head: bytes, told: str) -> tuple[str, list[str]]:
@@ -100,7 +110,7 @@ def find_decimal(path: Path, raw: Mapping, columns: Mapping, told: str, amounts:
             shown["point"].append(name)
     if (shown["comma"] and shown["point"]) or (shown["either"] and not shown["comma"] and not shown["point"]):
         names = [names[0] for names in shown.values() if names]
-        values = [f"{max(raw[name].drop_null().to_pylist(), key=len)!r} in {name!r}" for name in names]
+        values = [f"{max(raw[name].drop_null().to_pylist(), key=len)[:60]!r} in {name!r}" for name in names]
         raise ModelerError(
             f"the decimals of {path} can be read in more than one way: {' and '.join(values)}; "
             "say it with -p decimal=comma or -p decimal=point"

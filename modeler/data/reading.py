@@ -1,13 +1,13 @@
 """Reading a .csv or .parquet file: columns in their own types, or one sentence about what is wrong."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -17,7 +17,6 @@ from modeler import ModelerError, first_line
 from modeler.data.amounts import convert_texts, find_amounts
 from modeler.data.dates import convert_dates
 from modeler.data.dialect import (
-    BYTE_ORDER_MARKS,
     SEPARATORS,
     WITH_COMMA,
     WITH_POINT,
@@ -27,13 +26,19 @@ from modeler.data.dialect import (
     find_encoding,
     find_separator,
     is_text,
+    refuse_foreign,
+)
+from modeler.data.limits import (
+    HEADER,
+    bound_memory,
+    check_memory,
+    check_names,
+    count_bytes,
+    explain_csv,
+    refuse_repeated,
 )
 from modeler.data.settled import read_types, settle_column
-from modeler.linux import read_spare_memory
 
-# A retrain's peak memory in bytes: a constant, plus 10.5 per byte of a .csv file or of a Parquet file's cells, at 8 bytes
-# each (benchmarks/scale.py: 1.3 GB for a file of 0.025 GB, 3.6 GB for one of 0.25 GB).
-OWN_NEED, BYTE_NEED = 1_050_000_000, 10.5
 SAMPLE = 1 << 18  # bytes that show the separator and the encoding
 BLOCK = 1 << 25  # bytes; the longest row a file may have
 NOTED = 0.9  # share of numbers above which a note names the texts among them
@@ -43,8 +48,6 @@ MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan",
 BOOLEANS = pa.array(["true", "True", "TRUE", "false", "False", "FALSE", None])
 CODE = r"^\s*[+-]?0[0-9xX]"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-FOREIGN = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive or an Excel workbook", b"\x1f\x8b": "a gzip archive",
-           b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"%PDF": "a PDF", b"SQLite": "an SQLite database"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
     A ModelerError: the file is not what its ending says, does not fit into memory, or can be read in two ways; then the message
     names the parameter that decides.
     """
-    _check_memory(path, path.stat().st_size)
+    check_memory(path, path.stat().st_size)
     encoding, assumed, separator = find_format(path, told)
     notes = [] if separator == "comma" else [f"separator {separator}"]
     header, table = _parse(path, SEPARATORS[separator], encoding)
@@ -94,7 +97,7 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
 def find_format(path: Path, told: CsvFormat) -> tuple[str, list[str], str]:
     """The encoding of a .csv file, what was assumed of it, and the name of its separator, by the file's beginning.
 
-    A ModelerError: it is no .csv file, is empty, or can be read in two ways. The longest row may have `BLOCK` bytes from now on.
+    A ModelerError: it is no .csv file, is empty, has names that are none, or can be read in two ways. The longest row may have `BLOCK` bytes from now on.
     """
     with open(path, "rb") as file:
         head = file.read(SAMPLE)
@@ -104,16 +107,28 @@ def find_format(path: Path, told: CsvFormat) -> tuple[str, list[str], str]:
     if not sample.strip():
         raise ModelerError(f"{path} is empty; give a file with a header and at least a few dozen rows")
     csv.field_size_limit(BLOCK)
-    return encoding, assumed, find_separator(path, sample, told.separator, len(head) == SAMPLE)
+    separator = find_separator(path, sample, told.separator, len(head) == SAMPLE)
+    check_names(path, _read_header(path, encoding, separator))
+    return encoding, assumed, separator
+
+
+def _read_header(path: Path, encoding: str, separator: str) -> list[str]:
+    """The names that stand in the first `HEADER` characters."""
+    with open(path, encoding=encoding, errors="replace", newline="") as file:
+        return next(
+            filter(None, csv.reader(io.StringIO(file.read(HEADER), newline=""), delimiter=SEPARATORS[separator]))
+        )
 
 
 def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
     """Read a .parquet file like `read_csv`."""
     with explain_parquet(path):
-        described = pa.parquet.ParquetFile(path).metadata
-        _check_memory(path, 8 * described.num_rows * described.num_columns)
-        table = pa.parquet.read_table(path)
-    refuse_types(table.schema, path)
+        described = pa.parquet.read_metadata(path)
+        check_memory(path, 8 * described.num_rows * described.num_columns)
+        refuse_types(described.schema.to_arrow_schema(), path)
+        with bound_memory(path):
+            table = pa.parquet.read_table(path)
+    check_memory(path, count_bytes(table))  # of texts, that the file may hold once for very many rows
     for position, part in enumerate(table.schema):
         if pa.types.is_decimal(part.type):
             table = table.set_column(position, part.name, table[position].cast(pa.float64()))
@@ -135,8 +150,9 @@ def explain_parquet(path: Path) -> Iterator[None]:
 
 
 def refuse_types(schema: pa.Schema, path: Path) -> None:
-    """Raise a ModelerError if names of columns stand twice, or values are none that a model reads."""
-    _refuse_repeated(path, schema.names)
+    """Raise a ModelerError if names of columns stand twice or are none, or values are none that a model reads."""
+    check_names(path, schema.names)
+    refuse_repeated(path, schema.names)
     for part in schema:
         if pa.types.is_nested(part.type) or pa.types.is_binary(part.type) or pa.types.is_large_binary(part.type):
             raise ModelerError(
@@ -182,23 +198,6 @@ def _settle_columns(
     return settled | dated, formats, notes
 
 
-def _check_memory(path: Path, size: int) -> None:
-    need, free = OWN_NEED + BYTE_NEED * size, min(psutil.virtual_memory().available, read_spare_memory())
-    if need > free:
-        raise ModelerError(
-            f"{path} has {path.stat().st_size / 1e9:.1f} GB; a retrain on it needs about {need / 1e9:.0f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free. Train on a sample of its rows with --sample ROWS, leave out columns, or take a larger machine"
-        )
-
-
-def refuse_foreign(path: Path, head: bytes) -> None:
-    kind = next((kind for magic, kind in FOREIGN.items() if head.startswith(magic)), None)
-    if not kind and b"\0" in head and not head.startswith(tuple(BYTE_ORDER_MARKS)):
-        kind = "a binary file"
-    if kind:
-        raise ModelerError(f"{path} is {kind}, not a .csv file; export it as .csv or mend its ending")
-
-
 def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) -> tuple[list[str], pa.Table]:
     """The header, and all columns as texts, None where a value is missing."""
     uneven = []
@@ -219,7 +218,7 @@ def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) 
         table = pa.csv.read_csv(path, read, parse, convert)
     except (ValueError, csv.Error) as error:  # Arrow's and Unicode's errors are ValueErrors
         raise ModelerError(
-            f"{path} cannot be read as .csv in {encoding}: {first_line(error)}; mend the file or its ending, "
+            f"{path} cannot be read as .csv in {encoding}: {explain_csv(error, BLOCK)}; mend the file or its ending, "
             "or say its encoding with -p encoding=NAME"
         ) from None
     if uneven and use_threads:  # Arrow numbers the rows only without threads
@@ -236,7 +235,7 @@ def _parse(path: Path, separator: str, encoding: str, use_threads: bool = True) 
 
 def _name_columns(path: Path, header: list[str], table: pa.Table) -> tuple[dict[str, pa.ChunkedArray], list[str]]:
     """The columns by name, and notes; a column without a name is left out if it is empty or numbers the rows."""
-    _refuse_repeated(path, [name for name in header if name.strip()])
+    refuse_repeated(path, [name for name in header if name.strip()])
     columns, notes = {}, []
     for position, (name, column) in enumerate(zip(header, table.columns), start=1):
         if name.strip():
@@ -248,11 +247,6 @@ def _name_columns(path: Path, header: list[str], table: pa.Table) -> tuple[dict[
         else:
             raise ModelerError(f"column {position} of {path} has no name; give it one in the header")
     return columns, notes
-
-
-def _refuse_repeated(path: Path, names: list[str]) -> None:
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ModelerError(f"column name {repeated[0]!r} stands in {path} more than once; rename or remove one")
 
 
 def _convert(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -294,6 +288,6 @@ def _note_texts(columns: dict) -> list[str]:
         if 0 < (texts := pc.sum(is_other).as_py()) <= (1 - NOTED) * len(present):
             notes.append(
                 f"column {name!r} is text because of {texts} of its {len(present)} values, such as "
-                f"{present.filter(is_other)[0].as_py()!r}; empty these to use it as numbers"
+                f"{present.filter(is_other)[0].as_py()[:60]!r}; empty these to use it as numbers"
             )
     return notes

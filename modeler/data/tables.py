@@ -103,6 +103,8 @@ def _find_file(data: str) -> Path:
         raise ModelerError(
             f"{data} is a folder; name a {' or '.join(ENDINGS)} file in it, or train on rows of its Parquet files with --sample ROWS"
         )
+    if path.exists():
+        raise ModelerError(f"{data} is a pipe or a device; save what comes out of it as a {' or '.join(ENDINGS)} file")
     if path.suffix or len(path.parts) > 1:
         raise ModelerError(f"data file {data} does not exist; give the path of a {' or '.join(ENDINGS)} file")
     raise ModelerError(

@@ -1,10 +1,14 @@
 """Reading the contract: what callers and training agree on about the data. `data.derive` makes it."""
 
+import errno
 import json
 import os
+import stat
 from pathlib import Path
 
 from modeler import ModelerError
+
+LARGEST = 1 << 26  # bytes of a JSON file
 
 
 def class_key(label) -> str:
@@ -39,8 +43,31 @@ def read_contract(path: Path) -> dict:
 
 
 def read_json(path: Path):
-    """Read a JSON file; NaN and Infinity, which JSON does not have, are a ValueError."""
-    return json.loads(Path(path).read_text("utf-8"), parse_constant=_refuse_constant)
+    """Read a JSON file.
+
+    A ValueError: it is none, has NaN or Infinity, which JSON does not have, more than `LARGEST` bytes, or is nested too deeply.
+    """
+    with open(path, "rb") as file:
+        return parse_json(file.read(LARGEST + 1))
+
+
+def parse_json(content: bytes):
+    """Parse the content of a JSON file, like `read_json`."""
+    if len(content) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST / 1e6:.0f} MB")
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_own(path: Path) -> bytes:
+    """Read a file of a folder that a stranger may have made; an OSError if it is a link, which may lead out, or no file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would be waited for
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        return file.read()
 
 
 def write_json(path: Path, content) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from modeler import ModelerError
 from modeler.model.amounts import has_texts, read_column, read_value
 from modeler.model.answers import decode_answers
-from modeler.model.contract import class_key, used_features
+from modeler.model.contract import class_key, read_own, used_features
 from modeler.model.dates import count_column, count_value, name_parts
 
 MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
@@ -22,9 +22,13 @@ class Graph:
         onnxruntime = import_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        # A graph may name files that hold its numbers: below this folder there are none, and the version's hash would not cover them.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         self.contract = contract
         try:
-            self._session = onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options)
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else read_own(model), options
+            )
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise ModelerError(f"the graph cannot be loaded: {error}") from None
         self._output = self._session.get_outputs()[-1].name

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from modeler import ModelerError, did_you_mean
-from modeler.model.contract import read_json
+from modeler.model.contract import parse_json, read_own
 
 GRAPH, CONTRACT = "model.onnx", "contract.json"
 REFERENCE = "reference.json"  # models of before have none
@@ -39,23 +39,16 @@ class StoredModel:
     def labels(self) -> dict[str, str]:
         """What BentoML notes about it, such as its run; empty if that cannot be read."""
         try:
-            return yaml.safe_load((self.path / "model.yaml").read_text("utf-8"))["labels"]
+            return yaml.safe_load(read_own(self.path / "model.yaml"))["labels"]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             return {}
 
     def read(self, name: str) -> dict:
         """Read one of the model's JSON files."""
         try:
-            return read_json(self.locate(name))
+            return parse_json(read_own(self.path / name))
         except (OSError, ValueError):
             raise ModelerError(f"{self.tag} has no readable {name}; {self.mend}") from None
-
-    def locate(self, name: str) -> Path:
-        """The path of one of the model's files; an OSError for a link, since whatever a model brings along is shown to callers."""
-        path = self.path / name
-        if path.is_symlink():
-            raise OSError(f"{path} is a link")
-        return path
 
     def read_reference(self) -> dict | None:
         """What training looked like, as the gate described it; None for a model of before."""
@@ -76,7 +69,7 @@ def content_version(folder: Path) -> str:
     """The version of a model: the first 16 hex digits of the SHA-256 over the graph's bytes and then the contract's."""
     digest = hashlib.sha256()
     for name in (GRAPH, CONTRACT):
-        digest.update((folder / name).read_bytes())
+        digest.update(read_own(folder / name))
     return digest.hexdigest()[:16]
 
 
@@ -136,7 +129,7 @@ def find_damage(model: StoredModel) -> str | None:
         check_content(model)
         for name in ("metrics.json", "golden.json"):  # without them a model cannot be compared or proven
             model.read(name)
-        if yaml.safe_load((model.path / "model.yaml").read_text("utf-8"))["version"] != model.version:
+        if yaml.safe_load(read_own(model.path / "model.yaml"))["version"] != model.version:
             return f"{model.tag} has the model.yaml of another version"
     except ModelerError as error:
         return str(error).partition(";")[0]

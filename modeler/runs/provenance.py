@@ -73,7 +73,7 @@ def hash_file(path: Path) -> str:
 def hash_data(data: Path | None) -> str | None:
     """The SHA-256 of a data file's bytes; None for built-in data, and for a file that cannot be read."""
     try:
-        return data and hash_file(data)
+        return hash_file(data) if data and data.is_file() else None  # a pipe or a device may never end
     except OSError:
         return None
 

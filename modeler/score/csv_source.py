@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from modeler import ModelerError, first_line
+from modeler import ModelerError
 from modeler.data.dialect import (
     BYTE_ORDER_MARKS,
     SEPARATORS,
@@ -23,8 +23,10 @@ from modeler.data.dialect import (
     find_encoding,
     find_separator,
     holds_text,
+    refuse_foreign,
 )
-from modeler.data.reading import MISSING, NUMBER, SAMPLE, refuse_foreign
+from modeler.data.limits import check_names, explain_csv, refuse_repeated
+from modeler.data.reading import MISSING, NUMBER, SAMPLE
 from modeler.model.amounts import has_texts, read_value
 from modeler.model.contract import used_features
 from modeler.score.places import Place
@@ -123,7 +125,7 @@ class CsvSource:
 
     def _explain(self, error: Exception) -> ModelerError:
         return ModelerError(
-            f"{self.place.shown} cannot be read as .csv in {self.encoding}: {first_line(error)}; mend the file, or see "
+            f"{self.place.shown} cannot be read as .csv in {self.encoding}: {explain_csv(error, BLOCK)}; mend the file, or see "
             "whether it is cut off"
         )
 
@@ -144,10 +146,8 @@ def open_csv(place: Place, path: str, contract: dict, told: CsvFormat) -> CsvSou
             raise ModelerError(f"{place.shown} is empty; give a file with a header")
         separator, header = _find_header(place, sample, contract, told.separator, len(head) == SAMPLE)
         named = [name.strip() for name in header if name.strip()]
-        if repeated := sorted({name for name in named if named.count(name) > 1}):
-            raise ModelerError(
-                f"column name {repeated[0]!r} stands in {place.shown} more than once; rename or remove one"
-            )
+        check_names(place.shown, named)
+        refuse_repeated(place.shown, named)
         trimmed = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
         texts = Texts(tuple(MISSING), NUMBER, trimmed=trimmed)
         source = CsvSource(place, path, size, encoding, SEPARATORS[separator], header, texts)

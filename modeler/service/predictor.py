@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from modeler import ModelerError
 from modeler.model.answers import NotFiniteError, decode_answers
-from modeler.model.contract import class_key, used_features
+from modeler.model.contract import class_key, read_own, used_features
 from modeler.model.dates import count_value, name_parts
 from modeler.model.golden import replay_golden
 from modeler.model.graph import MISSING, Graph
@@ -128,7 +128,7 @@ class Predictor:
     def read_page(self, name: str) -> bytes:
         """The model card or an executed notebook as HTML."""
         try:
-            return self._model.locate(f"{name}.html").read_bytes()
+            return read_own(self._model.path / f"{name}.html")
         except OSError:
             sentence = f"{self.tag} has no readable {name}.html; a warning at /model may say why; retrain to get one"
             raise RequestError(404, sentence) from None
