@@ -63,9 +63,9 @@ def parse_json(content: bytes):
 
 def read_own(path: Path) -> bytes:
     """Read a file of a folder that a stranger may have made; an OSError if it is a link, which may lead out, or no file."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would be waited for
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    special = os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would be waited for
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | special)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no file", str(path))
         return file.read()
 

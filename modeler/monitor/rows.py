@@ -95,7 +95,8 @@ def read_log(folder: Path, model: StoredModel, since: datetime | None = None, un
     """
     folder, contract = find_log(Path(folder), model.name), model.read(CONTRACT)
     reader = _LogReader(model.tag, contract, since, until)
-    parts = [part for path in sorted(folder.glob("*.jsonl")) for part in reader.read(path)]
+    files = (path for path in sorted(folder.glob("*.jsonl")) if path.is_file())  # a pipe would be waited for
+    parts = [part for path in files for part in reader.read(path)]
     times = np.concatenate([np.zeros(0, "datetime64[us]"), *(part.times for part in parts)])
     order = np.argsort(times, kind="stable")
     empty = reader.convert(reader.schema.empty_table())

@@ -66,6 +66,8 @@ def list_files(place: Place) -> list[str]:
             return _match(place)
         if info.type == pa.fs.FileType.File:
             return [place.path]
+        if info.type == pa.fs.FileType.Unknown:
+            raise ModelerError(f"{place.shown} is a pipe or a device; save what comes out of it as a file")
         found = _walk(place, place.path) if info.type == pa.fs.FileType.Directory else []
     except (OSError, ValueError) as error:
         raise ModelerError(f"{place.shown} cannot be looked at: {first_line(error)}") from None

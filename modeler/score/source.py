@@ -19,6 +19,7 @@ ENOUGH_ROWS = 1 << 18  # of small row groups make one piece of work, and one par
 CHUNK_ROWS, CHUNK_BYTES = 1 << 19, 1 << 27  # from here on a row group is cut; what stands before is read twice
 BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25  # what it answers at once
 BLOCK = 1 << 24  # bytes of a .csv file that are read and answered at once; the longest row a file may have
+FEW_COLUMNS = 1_000  # of a file whose columns are not worth counting
 FOOTERS = 16  # files whose ends are read at once
 
 
@@ -79,6 +80,10 @@ def open_parquet(place: Place, files: Sequence[str]) -> ParquetSource:
     with ThreadPoolExecutor(FOOTERS) as pool:
         for path, metadata in zip(files, pool.map(look, files)):
             schema = metadata.schema.to_arrow_schema().remove_metadata()
+            if len(schema) > FEW_COLUMNS:
+                from modeler.data.limits import check_names  # late, since it imports pandas
+
+                check_names(path, schema.names)
             if schema not in schemas.values():
                 schemas[path] = schema
             for number in range(metadata.num_row_groups):
