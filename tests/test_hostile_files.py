@@ -29,8 +29,9 @@ from modeler.compare.sides import _find_side
 from modeler.data import CsvFormat, limits, load_table, reading
 from modeler.data.sample import take_sample
 from modeler.model import contract as contracts
+from modeler.model import stored
 from modeler.model.graph import Graph
-from modeler.model.stored import StoredModel, check_content, content_version
+from modeler.model.stored import StoredModel, check_content, content_version, find_model
 from modeler.monitor.labels import _read_texts
 from modeler.runs.execute import execute_notebook, export_html
 from modeler.runs.parameters import read_parameters
@@ -212,7 +213,8 @@ def test_model_whose_files_are_links_pipes_or_folders_is_not_read(model, make):
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, " " * 2001, '{"a": ' + "9" * 5000 + "}", '{"a": NaN}'])
 def test_json_of_a_model_that_is_deep_long_or_no_number_is_one_sentence(model, monkeypatch, content):
-    monkeypatch.setattr(contracts, "LARGEST", 1_000_000 if len(content) > 3000 else 2000)
+    for module in (contracts, stored):
+        monkeypatch.setattr(module, "LARGEST", 1_000_000 if len(content) > 3000 else 2000)
     (model.path / "metrics.json").write_text(content)
     with pytest.raises(ModelerError, match="has no readable metrics.json; remove it with `bentoml models delete"):
         model.read("metrics.json")
@@ -221,6 +223,22 @@ def test_json_of_a_model_that_is_deep_long_or_no_number_is_one_sentence(model, m
 def test_yaml_of_a_model_makes_no_objects(model):
     (model.path / "model.yaml").write_text("labels: !!python/object/apply:os.mkdir [owned]\n")
     assert model.labels == {} and not os.path.exists("owned")
+
+
+@pytest.mark.parametrize("content", ["labels: !!python/object/apply:os.mkdir [owned]", "name: made", "name: made\nversion: a\nlabels: 3"])
+def test_model_that_bentoml_cannot_read_is_one_sentence(tmp_path, content):
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models.model import ModelStore
+
+    folder = tmp_path / "models" / "made" / "a"
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(content)
+    BentoMLContainer.model_store.set(ModelStore(tmp_path / "models"))
+    try:
+        with pytest.raises(ModelerError, match="made:a has a model.yaml that cannot be read; remove it with"):
+            find_model("made:a")
+    finally:
+        BentoMLContainer.model_store.reset()
 
 
 def test_label_leads_a_comparison_to_no_folder_but_runs(model, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from modeler import ModelerError
 
@@ -61,13 +62,20 @@ def parse_json(content: bytes):
         raise ValueError("it is nested too deeply") from None
 
 
-def read_own(path: Path) -> bytes:
-    """Read a file of a folder that a stranger may have made; an OSError if it is a link, which may lead out, or no file."""
+def open_own(path: Path) -> BinaryIO:
+    """Open a file of a folder that a stranger may have made; an OSError if it is a link, which may lead out, or no file."""
     special = os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would be waited for
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | special)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
-        return file.read()
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | special))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
+
+
+def read_own(path: Path, most: int = -1) -> bytes:
+    """Read at most so many bytes of such a file, or all."""
+    with open_own(path) as file:
+        return file.read(most)
 
 
 def write_json(path: Path, content) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from modeler import ModelerError, did_you_mean
-from modeler.model.contract import parse_json, read_own
+from modeler.model.contract import LARGEST, open_own, parse_json, read_own
 
 GRAPH, CONTRACT = "model.onnx", "contract.json"
 REFERENCE = "reference.json"  # models of before have none
@@ -46,7 +46,7 @@ class StoredModel:
     def read(self, name: str) -> dict:
         """Read one of the model's JSON files."""
         try:
-            return parse_json(read_own(self.path / name))
+            return parse_json(read_own(self.path / name, LARGEST + 1))
         except (OSError, ValueError):
             raise ModelerError(f"{self.tag} has no readable {name}; {self.mend}") from None
 
@@ -69,7 +69,9 @@ def content_version(folder: Path) -> str:
     """The version of a model: the first 16 hex digits of the SHA-256 over the graph's bytes and then the contract's."""
     digest = hashlib.sha256()
     for name in (GRAPH, CONTRACT):
-        digest.update(read_own(folder / name))
+        with open_own(folder / name) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
     return digest.hexdigest()[:16]
 
 
@@ -97,6 +99,8 @@ def find_model(tag: str) -> StoredModel:
             f"there is no model {tag} in the store {store_home()}; `bentoml models list` shows what there is, "
             f"and `python pipeline.py{options}` makes one"
         ) from None
+    except Exception:  # a model.yaml that somebody damaged or forged fails in many ways
+        raise ModelerError(f"{tag} has a model.yaml that cannot be read; {StoredModel(tag, Path()).mend}") from None
     return StoredModel(str(model.tag), Path(model.path))
 
 
