@@ -211,7 +211,7 @@ def test_model_whose_files_are_links_pipes_or_folders_is_not_read(model, make):
             Graph(model.path / name, {"features": []})
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, " " * 2001, '{"a": ' + "9" * 5000 + "}", '{"a": NaN}'])
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "{}" + " " * 2001, '{"a": ' + "9" * 5000 + "}", '{"a": NaN}'])
 def test_json_of_a_model_that_is_deep_long_or_no_number_is_one_sentence(model, monkeypatch, content):
     for module in (contracts, stored):
         monkeypatch.setattr(module, "LARGEST", 1_000_000 if len(content) > 3000 else 2000)
