@@ -1,6 +1,7 @@
 """The monitor: a log and labels in, a verdict out; what drifted is found, and what did not is left in peace."""
 
 import json
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -235,6 +236,7 @@ def test_log_is_read_in_blocks_and_by_time(models, tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[::2]))
     path.with_name("other.jsonl").write_text("".join(lines[1::2]).rstrip())
+    os.mkfifo(path.with_name("pipe.jsonl"))  # which is not waited for
     parts = read_log(folder, model)
     assert parts.keys.equals(whole.keys) and (parts.times == whole.times).all() and (parts.outputs == whole.outputs).all()
     some = read_log(folder, model, read_moment("2026-11-03"), read_moment("2026-11-04T01:00+01:00"))
