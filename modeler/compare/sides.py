@@ -81,11 +81,9 @@ def _find_side(name: str, runs: Path) -> tuple[str, Path, Path]:
         raise UsageError(_describe_unknown(name, runs)) from None
     check_content(model)
     run = (runs / str(model.labels.get("run"))).resolve()
-    return (
-        model.tag,
-        model.path,
-        run if run.is_relative_to(runs.resolve()) else runs / "none",
-    )  # a label may say anything
+    if not run.is_relative_to(runs.resolve()):  # a label may say anything
+        run = runs / "none"
+    return model.tag, model.path, run
 
 
 def _check_run(name: str, folder: Path) -> tuple[str, Path, Path]:

@@ -97,7 +97,8 @@ def read_csv(path: Path, told: CsvFormat, target: str = "") -> Content:
 def find_format(path: Path, told: CsvFormat) -> tuple[str, list[str], str]:
     """The encoding of a .csv file, what was assumed of it, and the name of its separator, by the file's beginning.
 
-    A ModelerError: it is no .csv file, is empty, has names that are none, or can be read in two ways. The longest row may have `BLOCK` bytes from now on.
+    A ModelerError: it is no .csv file, is empty, has too many columns, or can be read in two ways. The longest row may have
+    `BLOCK` bytes from now on.
     """
     with open(path, "rb") as file:
         head = file.read(SAMPLE)
@@ -115,9 +116,8 @@ def find_format(path: Path, told: CsvFormat) -> tuple[str, list[str], str]:
 def _read_header(path: Path, encoding: str, separator: str) -> list[str]:
     """The names that stand in the first `HEADER` characters."""
     with open(path, encoding=encoding, errors="replace", newline="") as file:
-        return next(
-            filter(None, csv.reader(io.StringIO(file.read(HEADER), newline=""), delimiter=SEPARATORS[separator]))
-        )
+        lines = csv.reader(io.StringIO(file.read(HEADER), newline=""), delimiter=SEPARATORS[separator])
+    return next(filter(None, lines))
 
 
 def read_parquet(path: Path, told: CsvFormat, target: str = "") -> Content:
