@@ -219,3 +219,11 @@ def test_requirements_are_exact_name_no_index_and_install_the_package_in_place(n
     assert ("-e ." in lines) == (name != "requirements-serve.txt")  # an image installs them before it has the package
     assert all(re.match(r"[\w.-]+==[\w.]+( ;.*)?$", line) for line in lines if line != "-e .")
     assert not re.search("://|--(extra-)?index|--find-links", (ROOT / name).read_text())
+
+
+def test_every_defence_is_tested_as_it_says():
+    files = {"H": "test_hostile_requests.py", "F": "test_hostile_files.py"}
+    named = re.findall(r"`(H|F|test_\w+\.py)::(\w+)`", PAGES["docs/security.md"])
+    assert len(named) > 40 and all(f"`{short}` is `tests/{file}`" in PAGES["docs/security.md"] for short, file in files.items())
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / files.get(file, file)).read_text("utf-8"), test
