@@ -1,4 +1,4 @@
-"""What relies on the inside of a library, all of it: why there is no public way, and the versions it was tried with.
+"""What relies on the inside of a library, all but `service/connections.py`: why there is no public way, and the versions it was tried with.
 
 `tests/test_inside.py` names the library and the piece that a new version breaks. Libraries are imported late, since each
 process needs a part of this alone.

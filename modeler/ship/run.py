@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import bentoml
@@ -48,7 +48,8 @@ def serve_bento(tag: str) -> Iterator[str]:
             ended, read_log = lambda: process.poll() is not None, Path(log.name).read_text
             yield _await_answer(f"127.0.0.1:{port}", ended, read_log, f"the bento {tag}")
         finally:
-            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, at once
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, at once
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
