@@ -60,9 +60,9 @@ def connect(port: int, *, timeout=20) -> socket.socket:
 
 def open_stalled(port: int) -> dict[str, list[socket.socket]]:
     """Connections by hundreds that send nothing, or too little; `test_clients_that_stall_are_given_up` goes on with them."""
-    names = {"silent": 300, "kept": 200, "head": 1, "second head": 1, "line ends": 1, "body nobody reads": 1}
+    names = {"silent": 300, "head": 1, "second head": 1, "line ends": 1, "body nobody reads": 1}
     opened = {name: [connect(port) for _ in range(count)] for name, count in names.items()}
-    for name in ("kept", "second head", "body nobody reads"):
+    for name in ("second head", "body nobody reads"):
         for connection in opened[name]:
             path = b"POST /nothing" if name.startswith("body") else b"GET /livez"
             connection.sendall(path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (10**9 * path.startswith(b"POST")))
@@ -306,6 +306,7 @@ def predictor(tmp_path_factory):
 
 def test_client_that_does_not_read_is_cut_off_and_what_waits_for_it_is_bounded(predictor, service, monkeypatch, caplog):  # while others stall at the service
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
     monkeypatch.setattr(intake, "HELD_BODIES", 1)
     row = json.dumps(predictor._model.read("golden.json")["rows"][0]).encode()
     large, unread = row + b" " * 2_000_000, []
@@ -358,6 +359,19 @@ def await_end(connection: socket.socket) -> None:
             pass
     except ConnectionResetError:
         pass
+
+
+def test_client_that_asks_no_more_is_given_up_later_than_by_a_proxy(predictor, monkeypatch):
+    assert connections.IDLE_SECONDS > 60
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
+    with serve({"two": predictor}) as (url, _), connect(int(url.rpartition(":")[2])) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /two/readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert read_answer(connection)[0] == 200
+            time.sleep(0.3)
+        began = time.monotonic()
+        await_end(connection)
+        assert time.monotonic() - began < 3  # by uvicorn's own setting, it would be 5
 
 
 def test_clients_that_stall_are_given_up(service):

@@ -7,6 +7,7 @@ else was answered.
 """
 
 HEAD_BYTES = 64 * 1024  # a request line and headers may have; of those that come at once, up to 256 KiB more
+IDLE_SECONDS = 75  # after an answer; longer than the 60 s after which proxies drop a connection: who drops it first loses no request
 HEAD_SECONDS = 10  # in which a connection's first byte, and then a whole head, must have arrived
 UNREAD_SECONDS = 30  # in which a client must have taken some of its answer
 
@@ -18,6 +19,7 @@ class LimitedConnection:
 
     def connection_made(self, transport):
         super().connection_made(transport)
+        self.timeout_keep_alive = IDLE_SECONDS
         self._awaited, self._since, self._size = None, self.loop.time(), 0
         self._running = self._unread = None
         self._await()
