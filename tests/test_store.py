@@ -197,6 +197,12 @@ def test_disk_that_is_full_at_any_step_changes_nothing_or_all(small_runs, tmp_pa
     fault_on_small_disk(tmp_path / "bentoml", ["full_disk", *small_runs])
 
 
+@pytest.mark.parametrize("tag", ["breast_cancer", "breast_cancer:latest"])
+def test_model_is_found_without_the_import_of_bentoml(retrained, tag):
+    ask = "import sys; from modeler.model.stored import find_model as find; print(find(sys.argv[1]).tag, 'bentoml' in sys.modules)"
+    assert retrained[0].command("-c", ask, tag).stdout.split() == [retrained[1]["model"], "False"]
+
+
 def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, monkeypatch):
     monkeypatch.setattr("modeler.store.lock.LOCK_SECONDS", 0.5)
     script = (

@@ -18,6 +18,8 @@ MANY = 1024  # pieces of work, so that every core gets some
 SAME = ["cloudpickle", "dask", "distributed", "numpy", "onnxruntime", "pyarrow", "pydantic", "pydantic-core"]
 SEARCHING = ["cloudpickle", "dask", "distributed", "joblib", "numpy", "pandas", "scikit-learn", "scipy"]
 SCHEDULERS = ["cloudpickle", "dask", "distributed"]
+# Memory that a worker frees is kept for its next piece: by Dask's own setting, it gets all of it page by page anew each time.
+KEPT = {"MALLOC_TRIM_THRESHOLD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 28}  # bytes
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
     The workers of this machine are processes or threads; those elsewhere must have the packages `same` in our versions.
     A ModelerError: nobody answers there, it has no workers, or other versions of packages.
     """
+    import dask
     from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
 
@@ -58,9 +61,13 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
                 "silence_logs": logging.CRITICAL,
                 "local_directory": scratch,
             }
-            with LocalCluster(
-                host="127.0.0.1" if processes else None, n_workers=workers, threads_per_worker=1, **settings
-            ) as cluster:
+            kept = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()}
+            with (
+                dask.config.set(kept),
+                LocalCluster(
+                    host="127.0.0.1" if processes else None, n_workers=workers, threads_per_worker=1, **settings
+                ) as cluster,
+            ):
                 with closing(Client(cluster)) as client:
                     yield Cluster(client, told, is_local=True)
         return

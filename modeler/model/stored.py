@@ -87,6 +87,8 @@ def find_champion(name: str) -> StoredModel | None:
 
 def find_model(tag: str) -> StoredModel:
     """Find a model by NAME, NAME:latest or NAME:VERSION, or raise a ModelerError that says how to make one."""
+    if model := _look_up(tag):
+        return model
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     import bentoml
 
@@ -102,6 +104,22 @@ def find_model(tag: str) -> StoredModel:
     except Exception:  # a model.yaml that somebody damaged or forged fails in many ways
         raise ModelerError(f"{tag} has a model.yaml that cannot be read; {StoredModel(tag, Path()).mend}") from None
     return StoredModel(str(model.tag), Path(model.path))
+
+
+def _look_up(tag: str) -> StoredModel | None:
+    """A model where BentoML keeps it, as that is imported for a second; None for whatever it would not take or find there."""
+    if not re.fullmatch(r"\w[\w.-]*(:\w[\w.-]*)?", tag, re.ASCII):
+        return None
+    name, _, version = tag.partition(":")
+    if version in ("", "latest"):
+        model = find_champion(name)
+    else:
+        model = StoredModel(tag, store_home() / "models" / name / version)
+    try:
+        told = yaml.safe_load(read_own(model.path / "model.yaml"))
+        return model if (told["name"], told["version"]) == (name, model.version) else None
+    except Exception:  # there is none, or BentoML is to say what is wrong with it
+        return None
 
 
 def load_model(tag: str) -> StoredModel:
