@@ -39,7 +39,7 @@ class StoredModel:
     def labels(self) -> dict[str, str]:
         """What BentoML notes about it, such as its run; empty if that cannot be read."""
         try:
-            return yaml.safe_load(read_own(self.path / "model.yaml"))["labels"]
+            return read_note(self.path)["labels"]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             return {}
 
@@ -63,6 +63,11 @@ def store_home() -> Path:
 def slugify(text: str) -> str:
     """Turn a text into a name for the model store: a-z, 0-9 and _, at most 40 characters, perhaps none."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:40].strip("_")
+
+
+def read_note(folder: Path) -> dict:
+    """What BentoML notes of the model in a folder. It fails in many ways: the file may be missing, damaged or forged."""
+    return yaml.safe_load(read_own(folder / "model.yaml"))
 
 
 def content_version(folder: Path) -> str:
@@ -116,7 +121,7 @@ def _look_up(tag: str) -> StoredModel | None:
     else:
         model = StoredModel(tag, store_home() / "models" / name / version)
     try:
-        told = yaml.safe_load(read_own(model.path / "model.yaml"))
+        told = read_note(model.path)
         return model if (told["name"], told["version"]) == (name, model.version) else None
     except Exception:  # there is none, or BentoML is to say what is wrong with it
         return None
@@ -151,7 +156,7 @@ def find_damage(model: StoredModel) -> str | None:
         check_content(model)
         for name in ("metrics.json", "golden.json"):  # without them a model cannot be compared or proven
             model.read(name)
-        if yaml.safe_load(read_own(model.path / "model.yaml"))["version"] != model.version:
+        if read_note(model.path)["version"] != model.version:
             return f"{model.tag} has the model.yaml of another version"
     except ModelerError as error:
         return str(error).partition(";")[0]

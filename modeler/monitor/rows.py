@@ -17,7 +17,7 @@ from modeler import ModelerError, list_names
 from modeler.data.drift import see_column
 from modeler.model.answers import VALUES
 from modeler.model.contract import class_key, used_features
-from modeler.model.stored import CONTRACT, StoredModel
+from modeler.model.stored import CONTRACT, StoredModel, read_note
 
 BLOCK = 1 << 24  # bytes of a log that are parsed at once
 KINDS = {"number": pa.float64(), "boolean": pa.bool_(), "category": pa.string(), "date": pa.string()}
@@ -56,7 +56,7 @@ class Rows:
 def open_model(folder: Path | str) -> StoredModel:
     """The model in a folder of the store, by the tag that its model.yaml has."""
     try:
-        noted = yaml.safe_load(Path(folder, "model.yaml").read_text("utf-8"))
+        noted = read_note(Path(folder))
         return StoredModel(f"{noted['name']}:{noted['version']}", Path(folder))
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         raise ModelerError(
