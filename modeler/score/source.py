@@ -15,7 +15,7 @@ from modeler.score.values import fits
 from modeler.service.body import describe_values
 from modeler.service.predictor import Predictor
 
-ENOUGH_ROWS = 1 << 18  # of small row groups make one piece of work, and one part of an output folder
+ENOUGH_ROWS = 1 << 17  # of small row groups make one piece of work, and one part of an output folder
 CHUNK_ROWS, CHUNK_BYTES = 1 << 19, 1 << 27  # from here on a row group is cut; what stands before is read twice
 BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25  # what it answers at once
 BLOCK = 1 << 24  # bytes of a .csv file that are read and answered at once; the longest row a file may have
