@@ -17,27 +17,28 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 WATCH_SECONDS = 1
 
 
-def make_bond_to_parent() -> Callable[[], None]:
-    """What a child process calls first, so that the system ends it at once with its parent, however that ends.
+def make_bond_to_parent(sent: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
+    """What a child process calls first, so that the system sends it a signal at once when its parent ends, by whatever cause.
 
     Elsewhere it does nothing: kernels watch their parent themselves once they have started, and our own programs do by
-    `watch_parent`.
+    `end_with_parent`.
     """
     if not IS_LINUX:
         return lambda: None
     libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, sent)
 
 
-def watch_parent() -> None:
-    """End this process soon after its parent, if the system does not do so itself."""
+def end_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process sent a signal when its parent ends, by whatever cause; elsewhere than on Linux a second later."""
     parent = os.getppid()
 
     def watch():
         while parent != 1 and os.getppid() == parent:  # orphans are given to process 1
             time.sleep(WATCH_SECONDS)
-        os._exit(1)
+        os.kill(os.getpid(), sent)
 
+    make_bond_to_parent(sent)()
     if not IS_LINUX:
         threading.Thread(target=watch, daemon=True).start()
 

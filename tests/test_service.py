@@ -1,5 +1,6 @@
 """The service, as a real `bentoml serve` process asked over HTTP."""
 
+import copy
 import http.client
 import http.server
 import json
@@ -669,6 +670,21 @@ def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, worker
         assert answer.startswith(b"HTTP/1.1 200 OK") and b'"label":"malignant"' in answer
         assert serving.process.wait(30) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_linux", [True, False])
+def test_workers_end_with_their_killed_parent_and_the_port_is_free_again(retrained, tmp_path, on_linux):
+    """Else they answered with the model of then, and the next `bentoml serve` found the port taken."""
+    (tmp_path / "sitecustomize.py").write_text(f"import modeler.linux\nmodeler.linux.IS_LINUX &= {on_linux}\n")
+    project = copy.copy(retrained[0])
+    project.settings = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with Serving(project, tmp_path / "log", "workers=2") as serving:
+        workers = psutil.Process(serving.process.pid).children()
+        assert len(workers) == 2
+        serving.process.kill()
+        assert not psutil.wait_procs(workers, timeout=10)[1]
+        socket.create_server(("127.0.0.1", serving.port)).close()
 
 
 def ask_until_told_to_close(serving, body, lost) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker of the service does at SIGTERM, SIGINT and SIGHUP, so that no request is lost."""
+"""What a worker of the service does at SIGTERM, SIGINT and SIGHUP, so that no request is lost, and when its parent ends."""
 
 import asyncio
 import os
@@ -6,13 +6,19 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 
+from modeler.linux import end_with_parent
+
 LAST_SECONDS = 1  # after SIGTERM, in which clients are told to close their connections
 
 
 def handle_signals(grace: int, say_farewell: Callable[[], None], reload: Callable[[], Coroutine]) -> None:
-    """Limit the grace and reload at SIGHUP, unless this is not the main thread of a server, as in a test."""
+    """Limit the grace and reload at SIGHUP, unless this is not the main thread of a server, as in a test.
+
+    A worker also stops, as at SIGTERM, when its parent is killed: it would keep the port, and answer with its model for ever.
+    """
     if threading.current_thread() is threading.main_thread():
         _limit_grace(grace, say_farewell)
+        end_with_parent(signal.SIGTERM)
         _catch_hangup(reload)
 
 
