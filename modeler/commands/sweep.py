@@ -12,7 +12,7 @@ from modeler.commands.combinations import Plan, check_plans, execute_left, list_
 from modeler.commands.options import OK, REJECTED, TEXT, print_result
 from modeler.commands.outcome import describe_result
 from modeler.commands.progress import Progress
-from modeler.commands.retrain import create_run, retrain_options
+from modeler.commands.retrain import create_run, relate, retrain_options
 from modeler.commands.sampling import find_data, sample_data
 
 FREE = ["cluster", "resume", "dry_run", "yes", "json", "sampled", "force"]  # options that are not what the sweep is
@@ -58,7 +58,7 @@ def sweep(context: click.Context, **given) -> int:
 
     from modeler.sweep.page import format_table, write_page
 
-    progress.say(f"page       {write_page(record)}")
+    progress.say(f"page       {relate(write_page(record))}")
     try:
         result, request, checks = prove_best(project, record, plans, notebooks, progress)
     except ModelerError:
