@@ -374,6 +374,12 @@ def needs_linux(why: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not IS_LINUX, reason=f"needs Linux, {why}")
 
 
+def elsewhere(folder: Path, on_linux: bool) -> dict[str, str]:
+    """The variables with which other processes do without what only Linux has, unless they are to be on Linux."""
+    (folder / "sitecustomize.py").write_text(f"import modeler.linux\nmodeler.linux.IS_LINUX &= {on_linux}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+
+
 def own_namespace():
     """The command that lets another mount a filesystem of its own."""
     if not IS_LINUX:

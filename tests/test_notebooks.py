@@ -13,7 +13,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
-from conftest import default_signals, needs_linux
+from conftest import default_signals, elsewhere, needs_linux
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
@@ -264,8 +264,7 @@ reproduce_notebooks([execution], run, say)
 @pytest.mark.parametrize("moment", ["made.ipynb 2 3", "made.ipynb again 2 3"])
 def test_end_leaves_no_kernel(tmp_path, moment, sent, on_linux):
     """Sent while a cell sleeps, in the first execution and in the second; also without what only Linux has."""
-    (tmp_path / "sitecustomize.py").write_text(f"import modeler.linux\nmodeler.linux.IS_LINUX &= {on_linux}\n")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment = os.environ | elsewhere(tmp_path, on_linux)
     run = tmp_path / "run"
     run.mkdir()
     slow = "first" if "again" not in moment else "second"

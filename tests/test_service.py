@@ -20,7 +20,7 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
-from conftest import RENAMED, Serving, alter, copy_of, read_examples
+from conftest import RENAMED, Serving, alter, copy_of, elsewhere, read_examples
 from sklearn.datasets import load_breast_cancer
 
 from modeler.data.rows import split_rows
@@ -676,9 +676,8 @@ def test_sigterm_lets_requests_in_flight_finish(retrained, row, tmp_path, worker
 @pytest.mark.parametrize("on_linux", [True, False])
 def test_workers_end_with_their_killed_parent_and_the_port_is_free_again(retrained, tmp_path, on_linux):
     """Else they answered with the model of then, and the next `bentoml serve` found the port taken."""
-    (tmp_path / "sitecustomize.py").write_text(f"import modeler.linux\nmodeler.linux.IS_LINUX &= {on_linux}\n")
     project = copy.copy(retrained[0])
-    project.settings = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    project.settings = elsewhere(tmp_path, on_linux)
     with Serving(project, tmp_path / "log", "workers=2") as serving:
         workers = psutil.Process(serving.process.pid).children()
         assert len(workers) == 2
