@@ -131,7 +131,7 @@ def test_run_of_a_living_process_is_running_and_of_a_later_one_is_not(runs):
     sweep = runs / f"{now:%Y%m%d-%H%M%S}-1"
     write_json(sweep / "sweep.json", {})
     write_notebook(sweep / str(os.getpid()) / "eda.ipynb", [False])  # the number of a combination, and of no process
-    (run,) = [run for run in list_runs(runs, {}) if sweep.name in run["run"]]
+    (run,) = [run for run in list_runs(runs, {}) if Path(run["run"]).parent == sweep]
     assert run["verdict"] == "interrupted"
 
 
