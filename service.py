@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 from modeler import QUIET, ModelerError
 from modeler.inside import (
+    bind_workers,
     forward_hangup,
     make_app,
     refuse_late_connections,
@@ -118,8 +119,9 @@ class Prediction:
 
     @bentoml.on_deployment
     def prepare() -> None:
-        """Make room for the metrics of all workers, and pass SIGHUP on to them: they then load the champion anew."""
+        """Make room for the metrics of all workers, bind them to this process, and pass SIGHUP on: they then load the champion anew."""
         share_metrics()
+        bind_workers()
         forward_hangup()
         refuse_late_connections()
 

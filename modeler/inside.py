@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from modeler.linux import make_bond_to_parent
+
 TRIED = {
     "bentoml": "1.4.39",
     "kantoku": "0.18.3",
@@ -162,6 +164,22 @@ def forward_hangup() -> None:
 
     signal.signal(signal.SIGHUP, forward)
     os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP}))
+
+
+def bind_workers() -> None:
+    """Have BentoML's workers sent SIGTERM when their parent is killed, from their first moment on.
+
+    circus starts them by `preexec_fn`, so that Python's hooks of fork are called. It has a setting for neither.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # not the server's own process, as in a test
+    bind_to_parent = make_bond_to_parent(signal.SIGTERM)
+
+    def prepare():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until its program starts, the child has circus' handler
+        bind_to_parent()
+
+    os.register_at_fork(after_in_child=prepare)
 
 
 def limit_connections(limited: type, refuse: Callable[[int, str], bytes]) -> None:

@@ -18,19 +18,27 @@ WATCH_SECONDS = 1
 
 
 def make_bond_to_parent(sent: signal.Signals = signal.SIGKILL) -> Callable[[], None]:
-    """What a child process calls first, so that the system sends it a signal at once when its parent ends, by whatever cause.
+    """What a child of this process calls first, so that the system sends it a signal at once when this one ends, by whatever cause.
 
     Elsewhere it does nothing: kernels watch their parent themselves once they have started, and our own programs do by
-    `end_with_parent`.
+    `watch_parent`.
     """
     if not IS_LINUX:
         return lambda: None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, sent)
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def bind():
+        prctl(PR_SET_PDEATHSIG, sent)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+    return bind
 
 
-def end_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
-    """Have this process sent a signal when its parent ends, by whatever cause; elsewhere than on Linux a second later."""
+def watch_parent(sent: signal.Signals = signal.SIGKILL) -> None:
+    """What this process calls where there is no such bond, to be sent a signal a second after its parent ended."""
+    if IS_LINUX:
+        return
     parent = os.getppid()
 
     def watch():
@@ -38,9 +46,7 @@ def end_with_parent(sent: signal.Signals = signal.SIGKILL) -> None:
             time.sleep(WATCH_SECONDS)
         os.kill(os.getpid(), sent)
 
-    make_bond_to_parent(sent)()
-    if not IS_LINUX:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_spare_memory() -> float:

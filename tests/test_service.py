@@ -686,6 +686,20 @@ def test_workers_end_with_their_killed_parent_and_the_port_is_free_again(retrain
         socket.create_server(("127.0.0.1", serving.port)).close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("on_linux", [True, False])
+def test_workers_end_with_a_parent_that_is_killed_while_they_start(retrained, tmp_path, on_linux):
+    project = copy.copy(retrained[0])
+    project.settings = elsewhere(tmp_path, on_linux)
+    serving = Serving(project, tmp_path / "log", "workers=2")
+    parent, workers = psutil.Process(serving.process.pid), []
+    while len(workers) < 2 and serving.process.poll() is None:
+        workers = parent.children()
+    serving.process.kill()
+    serving.process.wait()
+    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=20)[1]
+
+
 def ask_until_told_to_close(serving, body, lost) -> bool:
     """Ask on one connection, without a pause, until an answer ends it; False if a request was lost before."""
     kept = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from modeler.inside import leave_out_grammar, use_kernel_manager
-from modeler.linux import end_with_parent
+from modeler.linux import watch_parent
 from modeler.runs.execute import is_code, quote_end
 from modeler.runs.kernels import localize_kernels
 from modeler.runs.replay import COMPARED, IGNORED
@@ -18,7 +18,7 @@ def pytest_addoption(parser, pluginmanager):
 
 
 def pytest_configure():
-    end_with_parent()
+    watch_parent()
     use_kernel_manager(localize_kernels)
 
 

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 
-from modeler.linux import end_with_parent
+from modeler.linux import watch_parent
 
 LAST_SECONDS = 1  # after SIGTERM, in which clients are told to close their connections
 
@@ -14,11 +14,12 @@ LAST_SECONDS = 1  # after SIGTERM, in which clients are told to close their conn
 def handle_signals(grace: int, say_farewell: Callable[[], None], reload: Callable[[], Coroutine]) -> None:
     """Limit the grace and reload at SIGHUP, unless this is not the main thread of a server, as in a test.
 
-    A worker also stops, as at SIGTERM, when its parent is killed: it would keep the port, and answer with its model for ever.
+    A worker that outlived its parent would keep the port, and answer with its model for ever. Linux sends it SIGTERM then, as
+    `inside.bind_workers` asked for; elsewhere it looks itself.
     """
     if threading.current_thread() is threading.main_thread():
         _limit_grace(grace, say_farewell)
-        end_with_parent(signal.SIGTERM)
+        watch_parent(signal.SIGTERM)
         _catch_hangup(reload)
 
 
