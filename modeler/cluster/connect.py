@@ -61,14 +61,17 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
                 "silence_logs": logging.CRITICAL,
                 "local_directory": scratch,
             }
-            kept = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()}
+            lean = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()}
+            lean["distributed.worker.profile.enabled"] = (
+                False  # samples of the stack, a hundred a second, for a dashboard
+            )
             with (
-                dask.config.set(kept),
+                dask.config.set(lean),
                 LocalCluster(
                     host="127.0.0.1" if processes else None, n_workers=workers, threads_per_worker=1, **settings
                 ) as cluster,
             ):
-                with closing(Client(cluster)) as client:
+                with closing(Client(cluster, direct_to_workers=True)) as client:
                     yield Cluster(client, told, is_local=True)
         return
     with closing(_connect(told)) as client:
