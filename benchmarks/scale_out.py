@@ -1,10 +1,10 @@
-"""Batch scoring against a bare loop, with one worker and with two: python benchmarks/scale_out.py [ROWS]
+"""Batch scoring against a bare loop, with one worker and with two: python benchmarks/scale_out.py [ROWS [ROUNDS]]
 
 The rows are the built-in data drawn with replacement, with noise of a hundredth of each column's spread: 30 columns of numbers
 and the class. The second table has 20 of these and 10 columns of texts, the numbers of others cut into 20 parts. The model is a
 random forest. The bare loop reads batches of 65,536 rows with pyarrow, has ONNX Runtime answer them with one thread, and writes
-what `score` writes but the warnings, unchecked; it is a process of its own like the others, timed from start to end. Memory is
-the worst worker's peak, or the loop's.
+what `score` writes but the warnings, unchecked; it is a process of its own like the others, timed from start to end. Each round
+takes them in turn; a line tells the median of the rounds, and the greatest memory: the worst worker's peak, or the loop's.
 """
 
 import json
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -27,40 +29,46 @@ from modeler.linux import read_peak_memory
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, GROUP = 1 << 16, 1 << 17  # rows
 TEXTS = 10  # columns
+WAYS = "bare loop", "one worker", "two workers"
 
 
-def main(rows: int) -> None:
-    print(f"{os.cpu_count()} cores, {rows} rows")
+def main(rows: int = 5_000_000, rounds: int = 3) -> None:
+    print(f"{os.cpu_count()} cores, {rows} rows, median of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
-        measure_scoring(Path(folder), rows)
+        measure_scoring(Path(folder), rows, rounds)
 
 
-def measure_scoring(folder: Path, rows: int) -> None:
+def measure_scoring(folder: Path, rows: int, rounds: int) -> None:
     """Print a line for every table, form and way to score it."""
     os.environ |= {"BENTOML_HOME": str(folder / "store"), "BENTOML_DO_NOT_TRACK": "True"}
-    print(f"{'':44}{'seconds':>9}{'rows/s':>10}{'of bare':>9}{'of one':>8}{'peak MB':>9}")
+    print(f"{'':44}{'seconds':>9}{'rows/s':>10}{'of bare':>9}{'of one':>9}{'peak MB':>9}")
     for name in ("numbers", "texts"):
         train(folder, name)
-        source = write_rows(folder / f"{name}.parquet", rows, name)
-        bare = report(f"{name}, Parquet, bare loop", rows, loop(folder, source, name))
-        compare(f"{name}, Parquet to Parquet", rows, bare, source, folder / "out.parquet", name)
-        compare(f"{name}, Parquet to a folder", rows, bare, source, f"{folder}/out/", name)
+        source, output = write_rows(folder / f"{name}.parquet", rows, name), folder / "out.parquet"
+        forms = {"Parquet to Parquet": (source, output), "Parquet to a folder": (source, f"{folder}/out/")}
         if name == "numbers":
-            compare(f"{name}, CSV to Parquet", rows, bare, write_csv(source), folder / "out.parquet", name)
+            forms["CSV to Parquet"] = write_csv(source), output
+        for form, (read, written) in forms.items():
+            measured = take_turns(
+                rounds,
+                lambda: loop(folder, source, name),
+                lambda: score(read, written, name, 1),
+                lambda: score(read, written, name, 2),
+            )
+            report(f"{name}, {form}", rows, measured)
 
 
-def compare(title: str, rows: int, bare: float, source: Path, output, model: str) -> None:
-    one = report(f"{title}, one worker", rows, score(source, output, model, 1), bare)
-    report(f"{title}, two workers", rows, score(source, output, model, 2), bare, one)
+def take_turns(rounds: int, *ways: Callable[[], tuple[float, int]]) -> list[tuple[float, int]]:
+    """The median seconds of each way, and its greatest peak of memory."""
+    taken = [[way() for way in ways] for _ in range(rounds)]
+    return [(median(seconds), max(peaks)) for seconds, peaks in (zip(*turns) for turns in zip(*taken))]
 
 
-def report(title: str, rows: int, measured: tuple[float, int], bare: float = 0, one: float = 0) -> float:
-    seconds, peak = measured
-    ratios = "".join(
-        f"{other / seconds:{width}.2f}" if other else " " * width for other, width in ((bare, 9), (one, 8))
-    )
-    print(f"{title:44}{seconds:9.1f}{rows / seconds:10.0f}{ratios}{peak / 1e6:9.0f}", flush=True)
-    return seconds
+def report(title: str, rows: int, measured: list[tuple[float, int]]) -> None:
+    (bare, _), (one, _), _ = measured
+    for way, others, (seconds, peak) in zip(WAYS, ([], [bare], [bare, one]), measured):
+        ratios = "".join(f"{other / seconds:9.2f}" for other in others)
+        print(f"{f'{title}, {way}':44}{seconds:9.1f}{rows / seconds:10.0f}{ratios:18}{peak / 1e6:9.0f}", flush=True)
 
 
 def make_rows(rows: int, name: str, seed: int) -> pd.DataFrame:
@@ -158,4 +166,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["loop"]:
         run_loop(*sys.argv[2:])
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 5_000_000)
+        main(*map(int, sys.argv[1:]))
