@@ -119,7 +119,7 @@ class Prediction:
 
     @bentoml.on_deployment
     def prepare() -> None:
-        """Make room for the metrics of all workers, bind them to this process, and pass SIGHUP on: they then load the champion anew."""
+        """Make room for the metrics of all workers, bind them to this process, and pass SIGHUP on, to load the champion anew."""
         share_metrics()
         bind_workers()
         forward_hangup()

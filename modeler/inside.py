@@ -169,7 +169,7 @@ def forward_hangup() -> None:
 def bind_workers() -> None:
     """Have BentoML's workers sent SIGTERM when their parent is killed, from their first moment on.
 
-    circus starts them by `preexec_fn`, so that Python's hooks of fork are called. It has a setting for neither.
+    circus has no setting for that; it starts them by `preexec_fn`, so that Python's hooks of fork are called.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # not the server's own process, as in a test

@@ -61,10 +61,9 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
                 "silence_logs": logging.CRITICAL,
                 "local_directory": scratch,
             }
-            lean = {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()}
-            lean["distributed.worker.profile.enabled"] = (
-                False  # samples of the stack, a hundred a second, for a dashboard
-            )
+            # Dask's profiler samples a worker's stack a hundred times a second, for a dashboard.
+            lean = {"distributed.worker.profile.enabled": False}
+            lean |= {f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()}
             with (
                 dask.config.set(lean),
                 LocalCluster(
