@@ -40,6 +40,22 @@ UNDRAWN = {"MPLBACKEND": "agg"}  # plots are made and not drawn, where nobody lo
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that nobody waits for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_named(process: psutil.Process, word: str) -> bool:
+    """Whether a word stands in a process' command line; not if it ended meanwhile."""
+    try:
+        return word in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 def read_page(name: str) -> str:
     """README.md or a page of docs/."""
     return (ROOT / name).read_text("utf-8")
@@ -114,7 +130,7 @@ class Project:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=default_signals,
         )  # fmt: skip
         family = []
-        while not any("ipykernel" in " ".join(child.cmdline()) for child in family):
+        while not any(is_named(child, "ipykernel") for child in family):
             time.sleep(0.2)
             family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(sent)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
-from conftest import default_signals, elsewhere, needs_linux
+from conftest import default_signals, elsewhere, is_named, needs_linux
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from modeler import ModelerError
@@ -280,7 +280,7 @@ def test_end_leaves_no_kernel(tmp_path, moment, sent, on_linux):
             break
     time.sleep(1)
     family = psutil.Process(process.pid).children(recursive=True)
-    assert any("ipykernel" in " ".join(child.cmdline()) for child in family)
+    assert any(is_named(child, "ipykernel") for child in family)
     process.send_signal(sent)
     assert process.wait(timeout=30) != 0
     gone, alive = psutil.wait_procs(family, timeout=15)

@@ -17,7 +17,7 @@ import pyarrow.fs
 import pyarrow.parquet
 import pytest
 from clusters import start_scheduler, start_worker, wait_for
-from conftest import ROOT, default_signals
+from conftest import ROOT, default_signals, is_alive
 from test_score import hold_store, make_frame, read_bytes, run, score_json, write_csv
 
 from modeler import ModelerError
@@ -174,7 +174,7 @@ def test_killed_scoring_leaves_no_result_and_no_worker(sent, store, much, tmp_pa
     assert process.returncode == {signal.SIGKILL: -9}.get(sent, 130) and "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
     assert sent == signal.SIGKILL or list(tmp_path.iterdir()) == []
-    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family), seconds=20)
+    wait_for(lambda: not any(map(is_alive, family)), seconds=20)
 
 
 @pytest.mark.slow

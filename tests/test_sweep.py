@@ -19,7 +19,7 @@ import pytest
 import yaml
 from cells import run_cells
 from clusters import start_scheduler, start_worker, wait_for
-from conftest import ROOT, UNDRAWN, Project, default_signals
+from conftest import ROOT, UNDRAWN, Project, default_signals, is_alive
 
 from modeler import ModelerError, UsageError
 from modeler.cluster import connect
@@ -284,7 +284,7 @@ def test_killed_and_half_failed_sweep_goes_on_and_its_best_is_proven(quick, type
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family), seconds=20)
+    wait_for(lambda: not any(map(is_alive, family)), seconds=20)
     begun, (folder,) = stamp(quick), quick.runs
     assert sorted(begun) == ["01", "02", "03"] and not (quick.store / "models").exists()
 
@@ -324,7 +324,7 @@ def test_interrupted_sweep_ends_its_kernels_and_says_how_it_goes_on(sent, quick)
     status, told, family = quick.interrupt(*words, sent=sent)
     assert status == 130 and "Traceback" not in told
     assert f"resume     python pipeline.py sweep --resume {quick.runs[0].name}" in told
-    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family), seconds=20)
+    wait_for(lambda: not any(map(is_alive, family)), seconds=20)
     assert len(read_record(quick)["combinations"]) == 4
 
 
@@ -342,7 +342,7 @@ def test_combination_of_a_killed_worker_is_done_elsewhere(quick, tmp_path):
         workers[next(one.pid for one in kernel.parents() if one.pid in workers)].kill()
         printed, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-        wait_for(lambda: not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE, seconds=20)
+        wait_for(lambda: not is_alive(kernel), seconds=20)
         assert not any(any((tmp_path / f"worker{number}" / "work").iterdir()) for number in range(2))
     result = json.loads(printed)
     assert [bool(entry["error"]) for entry in result["combinations"]] == [False] * 3 + [True]
