@@ -22,6 +22,7 @@ from test_score import hold_store, make_frame, read_bytes, run, score_json, writ
 
 from modeler import ModelerError
 from modeler.cluster.connect import SAME, _check_versions, open_cluster
+from modeler.score.job import THREADS
 from modeler.score.scorer import Job
 from modeler.score.workers import score_pieces
 
@@ -101,7 +102,7 @@ def test_bytes_are_the_same_by_one_process_workers_here_and_workers_elsewhere(st
     for form, rows in {"parquet": 120_000, "csv": 40_000}.items():
         outputs = {
             "here": ["out.parquet", "out.csv", "out/"],
-            "local:2": ["out/"] if form == "parquet" else [],
+            "local:2": ["out/"] if form == "parquet" else ["out.csv"],  # threads, processes
             cluster[0]: ["out.csv", "out/"] if form == "parquet" else ["out.parquet"],
         }
         for number, (place, names) in enumerate(outputs.items()):
@@ -164,11 +165,11 @@ def test_work_of_a_killed_worker_is_done_elsewhere(store, many, cluster, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_scoring_leaves_no_result_and_no_worker(sent, store, much, tmp_path):
-    process = run_until_half(tmp_path / "out.csv", much, "--cluster", "local:1")
+@pytest.mark.parametrize("workers, sent", [(3, signal.SIGKILL), (3, signal.SIGTERM), (1, signal.SIGTERM)])
+def test_killed_scoring_leaves_no_result_and_no_worker(workers, sent, store, much, tmp_path):
+    process = run_until_half(tmp_path / "out.csv", much, "--cluster", f"local:{workers}")
     family = psutil.Process(process.pid).children(recursive=True)
-    assert family
+    assert (len(family) >= workers) == (workers > THREADS)
     process.send_signal(sent)
     _, said = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: -9}.get(sent, 130) and "Traceback" not in said

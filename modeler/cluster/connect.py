@@ -14,6 +14,7 @@ from modeler.cluster.package import make_plugin, pack_package
 
 CONNECT_SECONDS = 5
 LOST_SECONDS = 20  # between two looks whether a cluster still has workers
+MOST = 1024  # workers of this machine
 MANY = 1024  # pieces of work, so that every core gets some
 SAME = ["cloudpickle", "dask", "distributed", "numpy", "onnxruntime", "pyarrow", "pydantic", "pydantic-core"]
 SEARCHING = ["cloudpickle", "dask", "distributed", "joblib", "numpy", "pandas", "scikit-learn", "scipy"]
@@ -37,10 +38,11 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processes: bool = True) -> Iterator[Cluster]:
+def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, threads: int = 0) -> Iterator[Cluster]:
     """A cluster of this machine for about so many pieces of work, "local" or "local:N", or the one at an address.
 
-    The workers of this machine are processes or threads; those elsewhere must have the packages `same` in our versions.
+    Up to `threads` workers of this machine are threads of this process, more are processes of their own; those elsewhere must
+    have the packages `same` in our versions.
     A ModelerError: nobody answers there, it has no workers, or other versions of packages.
     """
     import dask
@@ -51,15 +53,17 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, processe
     warnings.filterwarnings("ignore", "Sending large graph")  # a piece of work holds its rows, on purpose
     kind, _, number = told.partition(":")
     if kind == "local":
-        if number and (not number.isdigit() or not 1 <= int(number) <= 1024):
-            raise UsageError(f"--cluster {told}: local:N takes a number of workers from 1 to 1024")
+        if number and (not number.isdigit() or not 1 <= int(number) <= MOST):
+            raise UsageError(f"--cluster {told}: local:N takes a number of workers from 1 to {MOST}")
         workers = int(number) if number else max(1, min(CPU_COUNT, pieces))
+        processes = workers > threads
         with tempfile.TemporaryDirectory(prefix="modeler-workers-") as scratch:
             settings = {
                 "processes": processes,
                 "dashboard_address": "127.0.0.1:0",
                 "silence_logs": logging.CRITICAL,
                 "local_directory": scratch,
+                "memory_limit": "auto" if processes else None,  # a thread would stop at what this process holds
             }
             # Dask's profiler samples a worker's stack a hundred times a second, for a dashboard.
             lean = {"distributed.worker.profile.enabled": False}

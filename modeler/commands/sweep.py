@@ -74,7 +74,7 @@ def sweep(context: click.Context, **given) -> int:
 
 def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | None, runs: Path, progress) -> tuple:
     """Execute what is to be done, on the cluster; the sweep's record, and the name of its models."""
-    from modeler.cluster.connect import open_cluster
+    from modeler.cluster.connect import MOST, open_cluster
     from modeler.runs.provenance import list_packages
     from modeler.sweep.record import hold_sweep
 
@@ -83,7 +83,7 @@ def _execute(plans: list[Plan], notebooks: list[Path], options, told: dict | Non
     packages = {}
     for estimator in sorted(estimators, key=str):
         packages |= list_packages(notebooks, estimator, is_built_in)
-    with open_cluster(options.cluster, len(plans), sorted({*packages, *RUNTIME}), processes=False) as cluster:
+    with open_cluster(options.cluster, len(plans), sorted({*packages, *RUNTIME}), threads=MOST) as cluster:
         request = check_plans(plans, notebooks, progress)
         kept = {name: value for name, value in vars(options).items() if name not in FREE}
         folder = told["folder"] if told else create_run(runs, None)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from modeler.model.contract import class_key, read_own, used_features
 from modeler.model.dates import count_column, count_value, name_parts
 
 MISSING = "(missing)"  # the category of a missing text; SimpleImputer on texts does not convert to ONNX
+
+
+class Coded(NamedTuple):
+    """A long column of few texts: the different values, and the position of each row's among them, an int array (rows,)."""
+
+    values: Sequence
+    positions: np.ndarray
 
 
 class Graph:
@@ -81,7 +89,7 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
     """Turn raw columns into the graph's inputs, columns in the order of `used_features`.
 
     "numbers" is float32 of shape (rows, numbers), with the columns of `name_numbers` and NaN for a missing value;
-    "categories" is str objects of shape (rows, categories). Dates are datetime64, in UTC, or texts as callers send them;
+    "categories" is str objects of shape (rows, categories); such a column may be `Coded`. Dates are datetime64, in UTC, or texts as callers send them;
     so may numbers and booleans be that have a format.
     """
     (numbers, dates, categories), formatted, inputs = _list_blocks(contract), _list_formatted(contract), {}
@@ -114,7 +122,9 @@ def _list_formatted(contract: dict) -> dict[str, dict]:
     return {feature["name"]: feature for feature in used_features(contract) if has_texts(feature)}
 
 
-def _name_categories(values: Sequence) -> np.ndarray:
+def _name_categories(values: Sequence | Coded) -> np.ndarray:
+    if isinstance(values, Coded):
+        return _name_categories(values.values)[values.positions]
     if set(map(type, values)) <= {str, type(None)}:  # the same, four times as fast for a long column
         names = [MISSING if value is None else value for value in values]
     else:

@@ -26,6 +26,9 @@ from modeler.score.workers import score_pieces
 from modeler.service.predictor import Predictor, load_predictor
 
 PART_BLOCKS = 32  # blocks of a .csv file that make one part of an output folder
+THREADS = (
+    2  # so many workers are threads, which start at once; more would wait for each other, as texts need Python's lock
+)
 SECONDS = 5  # between two lines about the progress
 
 
@@ -182,11 +185,14 @@ def _find_hands(told: str | None, place: Place, files: Sequence[str]) -> Iterato
     Then this process does the work: workers would take longer to start.
     """
     size = sum(info.size or 0 for info in place.system.get_file_info(files))
+    threads = 0 if files[0].lower().endswith(".csv") else THREADS  # a .csv is read here, with the memory of a worker
     if told is None and size <= BLOCK:
         yield lambda: None
         return
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(lambda: stack.enter_context(open_cluster(told or "local", size // BLOCK + 1)))
+        opening = pool.submit(
+            lambda: stack.enter_context(open_cluster(told or "local", size // BLOCK + 1, threads=threads))
+        )
         yield opening.result
 
 

@@ -17,7 +17,7 @@ from modeler.service.predictor import Predictor
 
 ENOUGH_ROWS = 1 << 17  # of small row groups make one piece of work, and one part of an output folder
 CHUNK_ROWS, CHUNK_BYTES = 1 << 19, 1 << 27  # from here on a row group is cut; what stands before is read twice
-BATCH_ROWS, BATCH_BYTES = 1 << 16, 1 << 25  # what it answers at once
+BATCH_ROWS, BATCH_BYTES = 1 << 15, 1 << 25  # what it answers at once
 BLOCK = 1 << 24  # bytes of a .csv file that are read and answered at once; the longest row a file may have
 FEW_COLUMNS = 1_000  # of a file whose columns are not worth counting
 FOOTERS = 16  # files whose ends are read at once

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from modeler.model.amounts import LARGEST, has_texts, read_value
 from modeler.model.dates import DAY, EPOCH, MICROSECOND, read_date, write_date
+from modeler.model.graph import Coded
 
 FIRST, LAST = np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us")
 TRUE, FALSE = ["true", "1"], ["false", "0"]
@@ -35,7 +36,7 @@ class Values:
     """A column of a batch: `vector` for `encode_columns`, `doubtful` is true in each row that the service has to judge, and
     `tell` gives the values at some positions as a caller would send them."""
 
-    vector: Sequence
+    vector: Sequence | Coded
     doubtful: np.ndarray
     tell: Callable[[np.ndarray], list]
 
@@ -159,9 +160,9 @@ def _read_booleans(column: pa.Array, texts: Texts | None, feature: dict) -> tupl
 def _read_categories(column: pa.Array) -> tuple:
     coded = _encode(column)
     known = np.array([*coded.dictionary.cast(pa.string()).to_pylist(), None], dtype=object)
-    values = known[_to_numpy(coded.indices, len(known) - 1)]
-    missing = np.equal(values, None).astype(bool)
-    return values, np.zeros(len(column), dtype=bool), missing, lambda rows: values[rows].tolist()
+    vector = Coded(known, _to_numpy(coded.indices, len(known) - 1))
+    missing = np.equal(known, None).astype(bool)[vector.positions]
+    return vector, np.zeros(len(column), dtype=bool), missing, lambda rows: known[vector.positions[rows]].tolist()
 
 
 def _read_dates(column: pa.Array, feature: dict) -> tuple:

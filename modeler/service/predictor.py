@@ -110,7 +110,9 @@ class Predictor:
         if self._ranged:
             counts += ((inputs["numbers"] < self._lowest) | (inputs["numbers"] > self._highest)).sum(axis=1)
         for column, known in enumerate(self._known.values()):
-            counts += np.array([category not in known for category in inputs["categories"][:, column]], dtype=bool)
+            named = inputs["categories"][:, column].tolist()
+            if not known.issuperset(named):  # rarely, and found four times as fast
+                counts += np.array([category not in known for category in named], dtype=bool)
         return counts
 
     def describe(self) -> dict:
