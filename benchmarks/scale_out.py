@@ -4,7 +4,8 @@ The rows are the built-in data drawn with replacement, with noise of a hundredth
 and the class. The second table has 20 of these and 10 columns of texts, the numbers of others cut into 20 parts. The model is a
 random forest. The bare loop reads batches of 65,536 rows with pyarrow, has ONNX Runtime answer them with one thread, and writes
 what `score` writes but the warnings, unchecked; it is a process of its own like the others, timed from start to end. Each round
-takes them in turn; a line tells the median of the rounds, and the greatest memory: the worst worker's peak, or the loop's.
+takes them in turn; a line tells the median of the rounds, and the greatest memory: the worst worker's peak, of threads that of
+the whole command, or the loop's.
 """
 
 import json
