@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 QUICK = ["-p", "estimator=logistic_regression"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' own processes share the cores
-UNDRAWN = {"MPLBACKEND": "agg"}  # plots are made and not drawn, where nobody looks at them
+UNDRAWN = {"MPLBACKEND": "agg"}  # plots are made and not drawn: only those of `retrained` and of the committed notebooks are looked at
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 
 
@@ -85,7 +85,7 @@ class Project:
 
     def __init__(self, parent: Path):
         self.folder, self.store = parent / "project", parent / "bentoml"
-        self.settings = {}  # more variables of the environment
+        self.settings = UNDRAWN  # more variables of the environment
         if self.folder.exists():
             return
         self.folder.mkdir(parents=True)
@@ -271,7 +271,7 @@ def shipped(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
         project = make_project(retrained, folder / "project")
         for name in (".env", "data.csv", "notebooks/notes.txt", "modeler/data/secret.txt", "tests.py"):
             (project.folder / name).write_text("SECRET=1\n")
-        project.settings, plain, engine = UNDRAWN, build(project), engine_answers()
+        plain, engine = build(project), engine_answers()
         if engine:
             done = project.command("-m", "bentoml", "containerize", "breast_cancer:latest")
             assert done.returncode == 0, done.stdout + done.stderr
@@ -298,7 +298,6 @@ def renamed(retrained, tmp_path_factory, worker_id) -> tuple[Project, dict]:
 
     def rename(folder: Path) -> dict:
         project = copy_of(retrained, folder)
-        project.settings = UNDRAWN
         bunch = load_breast_cancer(as_frame=True)
         frame = bunch.data.rename(columns={"mean radius": RENAMED}).assign(diagnosis=bunch.target_names[bunch.target])
         frame.to_csv(project.folder / "renamed.csv", index=False)

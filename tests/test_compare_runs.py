@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 from cells import run_cells
-from conftest import ROOT, UNDRAWN, copy_of
+from conftest import ROOT, copy_of
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
@@ -356,7 +356,6 @@ def test_command_refuses_in_one_sentence_before_a_run_is_made(typed, project):
 @pytest.mark.slow
 def test_command_makes_a_page_of_a_run_and_a_model(retrained, made, tmp_path):
     project, result = copy_of(retrained, tmp_path / "elsewhere"), retrained[1]
-    project.settings = UNDRAWN
     for name in (LINEAR, FOREST):
         shutil.copytree(made / name, project.folder / "runs" / name)
     done = project.retrain("compare", result["model"], f"runs/{FOREST}", "--json")

@@ -358,6 +358,7 @@ def test_interval_is_trained_stored_served_verified_and_reproduced(project, type
     The checkout is read-only, and the stored model names nothing of this machine. What follows the reproduction runs in
     this process.
     """
+    project.settings = {}  # so that the plots are drawn
     path = write_cars(tmp_path).rename(project.folder / "Own cars.parquet")
     own = 'own_columns = {"strength": lambda c: c["Horsepower"] / c["Weight_in_lbs"]}'
     project.edit_cell("train.ipynb", "own_columns = {}", lambda _: own)

@@ -413,6 +413,7 @@ def test_example_is_drifted_in_the_column_that_it_shifts(tmp_path):
 @pytest.mark.slow
 def test_command_reports_on_a_log_and_leaves_the_store_as_it_was(retrained, tmp_path):
     project, result = copy_of(retrained, tmp_path), retrained[1]
+    project.settings = {}  # so that the plots are drawn
     name, version = result["model"].split(":")
     model = StoredModel(result["model"], project.store / "models" / name / version)
     frame = load_table("breast_cancer").frame

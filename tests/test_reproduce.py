@@ -140,7 +140,7 @@ def test_other_data_and_parameters_give_a_named_difference(stored):
     table.frame.iloc[:-69].to_parquet(file)
     changed = {"estimator": "logistic_regression", "threshold": "0.3"}
     edit_json(model.path / "provenance.json", lambda then: then["parameters"]["train.ipynb"].update(changed))
-    before, project.settings = list_files(project.store), UNDRAWN
+    before = list_files(project.store)
     done = project.retrain("reproduce", "breast_cancer")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     told = read_lines(done.stdout)
