@@ -336,13 +336,15 @@ SHARED_SLOWLY = {"shipped", "renamed"}  # what takes a build or retrains of thei
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the tests of what is slowly made, and let both workers begin with slow tests, of which only one needs what is shared.
+    """Mark slow and fast tests, and let both workers begin with slow tests, of which only one needs what is shared.
 
     xdist gives each of two workers one half of the tests, in order, and to the first who ends a part of what the other has left.
     """
     for item in items:
         if SHARED_SLOWLY & set(item.fixturenames):
             item.add_marker("slow")
+        elif "retrained" not in item.fixturenames and not {"slow", "medium"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("fast")
     slow = [item for item in items if item.get_closest_marker("slow")]
     fast = [item for item in items if not item.get_closest_marker("slow")]
     needing = [item for item in slow if {"retrained", *SHARED_SLOWLY} & set(item.fixturenames)]

@@ -82,6 +82,7 @@ def clock(monkeypatch):
 # Keys
 
 
+@pytest.mark.medium
 def test_every_route_but_those_that_load_the_page_wants_a_key(start, keys):
     ask, opened = start(keys.file), {"/livez", "/readyz", STATIC, *list_routes()}
     routes = [*ask.front._routes, "/nothing", "/page/files.py"]
@@ -354,6 +355,7 @@ def test_origins_are_read_as_browsers_send_them():
 # Programs of ours
 
 
+@pytest.mark.medium
 def test_golden_rows_are_replayed_with_a_key_and_no_faster_than_allowed(predictor, keys, monkeypatch):
     golden = predictor._model.read("golden.json")
     with serve({"two": predictor}, {"two": Access(keys.file, 20)}) as (url, _):

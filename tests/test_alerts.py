@@ -40,6 +40,7 @@ CASES = {  # the series that fire an alert, those that do not, and the step that
 }  # fmt: skip
 
 
+@pytest.mark.medium
 def test_alerts_are_on_metrics_that_the_service_has():
     predictor = SimpleNamespace(tag="made:1", since=datetime.now(timezone.utc))
     metrics = Metrics("made", "1")
@@ -51,6 +52,7 @@ def test_alerts_are_on_metrics_that_the_service_has():
     assert {rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]} == {*CASES}
 
 
+@pytest.mark.medium
 def test_each_alert_fires_when_it_should_and_not_before(tmp_path):
     if not (promtool := shutil.which("promtool")):
         pytest.skip("needs promtool, of Debian's package prometheus")

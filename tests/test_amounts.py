@@ -273,6 +273,7 @@ def convert(texts, decimal) -> list:
     return made["x"].to_pylist()
 
 
+@pytest.mark.medium
 @settings(max_examples=200, deadline=None)
 @given(write_amounts())
 def test_amount_is_the_same_number_in_a_file_a_request_and_a_column(drawn):
@@ -291,6 +292,7 @@ def test_amount_is_the_same_number_in_a_file_a_request_and_a_column(drawn):
     assert [row["x"] for row in BodyReader(contract, 99).read(told)] == [*numbers, *numbers, None]
 
 
+@pytest.mark.medium
 @settings(max_examples=300, deadline=None)
 @given(st.text("0123456789.,' -+()$€kg\u00a0\u2212\n", max_size=14), st.sampled_from(["$", "kg"]))
 def test_file_and_request_agree_on_which_texts_are_amounts(text, unit):
@@ -411,6 +413,7 @@ def test_service_answers_and_warns_of_texts_as_of_their_numbers(tmp_path):
     assert graph.answer(texts) == graph.answer(rows)
 
 
+@pytest.mark.medium
 def test_real_table_with_units_percent_and_yes_is_trained_and_asked_by_its_texts(tmp_path, monkeypatch, capsys):
     """Palmer penguins as they were counted, with a real Yes and No, and measures as people write them."""
     monkeypatch.chdir(tmp_path)

@@ -60,6 +60,7 @@ def train(tmp_path, monkeypatch, name, kind, until="graph and estimator differ",
     return run_cells(told, until=until)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", [*TABLES, "logarithms"])
 @pytest.mark.parametrize("name", NEEDS)
 def test_real_table_is_answered_by_the_service_like_the_estimator_from_skops(tmp_path, monkeypatch, name, kind):
@@ -123,6 +124,7 @@ def ask_graph(pipeline, X) -> np.ndarray:
     return session.run(None, {"numbers": X[["a b", "c"]].to_numpy(), "categories": X[["t"]].to_numpy(object)})[-1]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("task", ["classes", "values", "logarithms"])
 @pytest.mark.parametrize("pair", [("lightgbm", "hist"), ("catboost", "xgboost"), ("lightgbm", "xgboost")])
 def test_average_answers_the_mean_of_its_members_and_so_does_its_graph(tmp_path, task, pair):
@@ -226,6 +228,7 @@ def test_auto_takes_what_is_installed_but_for_the_built_in_data():
     assert list_boosters("xgboost", built_in=True) == ["xgboost"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("estimator", "built_in", "named"),
     [
@@ -271,6 +274,7 @@ def test_class_weight_is_refused_where_there_is_none(estimator, classes, sentenc
             check_class_weight("balanced", estimator, classes, "y")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "name", ["logistic_regression", "hist_gradient_boosting", "random_forest", "extra_trees", *NEEDS]
 )
@@ -323,6 +327,7 @@ def test_notebook_says_that_a_target_has_no_logarithm(tmp_path, monkeypatch):
         train(tmp_path, monkeypatch, "extra_trees", "negative", target_transform="log")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NEEDS)
 @pytest.mark.parametrize("kind", ["two texts", "values"])
 def test_search_draws_settings_that_the_estimator_has(tmp_path, monkeypatch, name, kind, capsys):

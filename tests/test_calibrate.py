@@ -42,6 +42,7 @@ VOTE = VotingClassifier(
 )  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("kind", ["two", "several", "numbers"])
 @pytest.mark.parametrize("name", ["logistic_regression", "hist_gradient_boosting", "extra_trees", "vote"])
@@ -100,6 +101,7 @@ def test_one_model_is_fitted_to_all_rows_and_its_map_to_rows_it_did_not_see():
     assert calibrated[-1].cv is None  # no row numbers go into model.skops
 
 
+@pytest.mark.medium
 def test_rows_of_one_group_never_calibrate_each_other():
     """Groups that are copies of one row with labels by chance: whoever has seen the group knows them."""
     rng = np.random.default_rng(0)
@@ -118,6 +120,7 @@ def run_train(folder, monkeypatch, kind: str, **told) -> dict:
     return run_cells(given | told, until="wrote contract.json") | {"table": table}
 
 
+@pytest.mark.medium
 def test_threshold_and_scores_come_from_calibrated_cross_validated_answers(tmp_path, monkeypatch, capsys):
     names = run_train(tmp_path, monkeypatch, "two", estimator="random_forest", calibrate="sigmoid", threshold="auto")
     printed = capsys.readouterr().out
@@ -132,6 +135,7 @@ def test_threshold_and_scores_come_from_calibrated_cross_validated_answers(tmp_p
     assert judge_candidate(tmp_path, names["table"], told, {}, {}).reasons == []
 
 
+@pytest.mark.medium
 def test_boosting_for_several_classes_is_calibrated_and_passes_the_gate(tmp_path, monkeypatch, capsys):
     names = run_train(tmp_path, monkeypatch, "several", estimator="hist_gradient_boosting", calibrate="isotonic")
     assert "isotonic: Brier score" in capsys.readouterr().out
@@ -150,6 +154,7 @@ def test_values_are_not_calibrated_and_that_is_said_before_any_kernel_starts(cap
         check_request(make_options(param=["calibrate=platt"]), NOTEBOOKS, Progress())
 
 
+@pytest.mark.medium
 def test_calibrated_model_is_trained_stored_and_served_like_its_estimator(typed, tmp_path):
     path = tmp_path / "penguins.csv"
     load_penguins().dropna(subset="sex").to_csv(path, index=False)

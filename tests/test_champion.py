@@ -93,6 +93,7 @@ def compare(ours, theirs, truth, target=TWO) -> Comparison:
     return Comparison([compare_classes(ours, theirs, truth, target)], "", None)
 
 
+@pytest.mark.medium
 def test_strict_rule_promotes_at_most_one_in_twenty_equal_challengers():
     rng, promoted, kept = np.random.default_rng(0), 0, 0
     for challenger in range(200):
@@ -105,6 +106,7 @@ def test_strict_rule_promotes_at_most_one_in_twenty_equal_challengers():
     assert promoted <= 10 and kept >= 190
 
 
+@pytest.mark.medium
 def test_clearly_worse_challengers_are_always_refused_and_clearly_better_ones_promoted():
     rng = np.random.default_rng(1)
     for rows in (113, 400):

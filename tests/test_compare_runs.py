@@ -73,6 +73,7 @@ def add_file_run(runs, name, model=None, **columns):
 # --- what is compared
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("names", "told"),
     [
@@ -167,6 +168,7 @@ def test_row_is_compared_only_if_all_held_it_out(share, runs):
     assert {name: len(answers) for name, answers in rows.answers.items()} == dict.fromkeys([LINEAR, FOREST], len(rows.truth))
 
 
+@pytest.mark.medium
 def test_model_whose_data_are_gone_or_changed_answers_rows_of_the_others(runs):
     for name in ("one", "two", "three"):
         table = add_file_run(runs, name)
@@ -180,6 +182,7 @@ def test_model_whose_data_are_gone_or_changed_answers_rows_of_the_others(runs):
     assert re.match("the data of two, table.csv, changed: SHA-256 [0-9a-f]{12} then, [0-9a-f]{12} now$", rows.notes[1])
 
 
+@pytest.mark.medium
 def test_without_any_data_recorded_scores_are_all_there_is(runs, tmp_path, capsys, monkeypatch):
     for name in ("one", "two"):
         add_file_run(runs, name)
@@ -191,6 +194,7 @@ def test_without_any_data_recorded_scores_are_all_there_is(runs, tmp_path, capsy
     assert figures["recorded"]["one"]["roc_auc"] > 0.8 and figures["importance"] and shown["importance"].shape[1] == 2
 
 
+@pytest.mark.medium
 def test_row_that_a_model_of_other_columns_trained_on_is_known_by_the_columns_that_stayed(runs):
     old = add_file_run(runs, "old")
     new = add_file_run(runs, "new", colour=np.arange(569) % 7)
@@ -207,6 +211,7 @@ def place_by(run, **split):
     edit_json(run / "provenance.json", lambda told: told["parameters"]["eda.ipynb"].update(given))
 
 
+@pytest.mark.medium
 def test_group_is_dealt_alike_by_models_whose_other_columns_changed(runs):
     patient, colour = np.arange(569) // 3, np.arange(569) % 7
     add_file_run(runs, "old", patient=patient)
@@ -219,6 +224,7 @@ def test_group_is_dealt_alike_by_models_whose_other_columns_changed(runs):
     assert not set(patient[expected]) & set(patient[~expected]) and 50 < expected.sum() < 200
 
 
+@pytest.mark.medium
 def test_group_is_unseen_by_a_model_only_if_none_of_its_rows_was_trained_on(runs):
     patient = np.arange(569) // 3
     old = add_file_run(runs, "old", patient=patient)
@@ -231,6 +237,7 @@ def test_group_is_unseen_by_a_model_only_if_none_of_its_rows_was_trained_on(runs
     assert backwards.frame.index.tolist() == np.flatnonzero(expected).tolist()
 
 
+@pytest.mark.medium
 def test_rows_from_the_later_boundary_on_are_compared_though_columns_changed(runs):
     day = np.arange(569) * 1.0
     for name, more in (("old", {}), ("new", {"colour": np.arange(569) % 7})):
@@ -243,6 +250,7 @@ def test_rows_from_the_later_boundary_on_are_compared_though_columns_changed(run
     assert earlier.tolist() == day[split_rows(load_table(str(runs / "old" / "table.csv"), "diagnosis").frame, 0.2, "", "day")].tolist()
 
 
+@pytest.mark.medium
 def test_model_that_needs_a_column_of_its_own_or_has_no_known_rows_is_left_out_with_the_reason(runs):
     add_file_run(runs, "old")
     add_file_run(runs, "new", colour=load_breast_cancer().target + np.random.default_rng(0).normal(size=569) / 3)
@@ -286,6 +294,7 @@ def test_rows_of_other_labels_are_listed_the_furthest_apart_first(runs):
 # --- the notebook
 
 
+@pytest.mark.medium
 def test_notebook_without_names_compares_two_examples(tmp_path):
     run_cells({"out": str(tmp_path)}, notebook="compare.ipynb")
     figures = read_json(tmp_path / "compare.json")
@@ -295,6 +304,7 @@ def test_notebook_without_names_compares_two_examples(tmp_path):
     assert figures["importance"]["mean texture"][FOREST] is None
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["several", "values"])
 def test_notebook_compares_several_classes_and_values(kind, tmp_path):
     """One column is called A, like the letter of a model."""

@@ -73,6 +73,7 @@ def test_numbers_of_a_date_are_those_of_the_calendar(moment, time):
     assert {name: counted[f"day.{name}"] for name in expected} == expected
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(FORMS), st.lists(MOMENTS, min_size=2, max_size=20, unique=True))
 def test_any_date_in_any_form_gives_the_same_numbers_at_every_hop(tmp_path_factory, form, moments):

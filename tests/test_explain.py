@@ -78,6 +78,7 @@ def find_explained(given: dict) -> float:
     return given["value"] if "value" in given else given["probabilities"][given["explained"]]
 
 
+@pytest.mark.medium
 def test_contributions_are_the_exact_values_of_shap(predictor, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # compiling would take longer than the test
     import shap

@@ -271,6 +271,7 @@ def test_promotion_past_a_damaged_champion_says_so(versions, home, small_runs):
     ]
 
 
+@pytest.mark.medium
 def test_run_whose_model_could_not_be_stored_has_no_verdict(versions, small_runs, monkeypatch):
     monkeypatch.setattr("modeler.store.lock.LOCK_SECONDS", 0.1)
     with lock_name("made"), pytest.raises(ModelerError, match="the store's made is being changed by"):

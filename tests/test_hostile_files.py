@@ -107,6 +107,7 @@ def test_pipe_or_device_is_not_waited_for(tmp_path, make, ending):
         sample_data(SimpleNamespace(sample="10", data=str(path)), tmp_path, Progress())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("typed", [True, False])  # a column that is a dictionary, and one of texts that the file holds as such
 def test_few_bytes_of_parquet_that_stand_for_many_are_refused(tmp_path, monkeypatch, typed):
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 1500, pa.int32()), pa.array(["x" * 1_000_000]))
@@ -138,6 +139,7 @@ def test_names_of_a_strangers_columns_are_shown_and_not_obeyed(tmp_path, capsys)
     assert not set(told) & set("\x1b\x07\u202e") and told.count("\\u001b[2J\\u001b]0;owned\\u0007") == 3
 
 
+@pytest.mark.medium
 def test_page_of_a_notebook_shows_hostile_names_and_texts_as_texts(tmp_path):
     names = [MARKUP, "<img src=x onerror=alert(1)>", MOVE, "a\nb", "__proto__", "../../x", "$\\frac{$", "w" * 900, "=1+1"]
     rng = np.random.default_rng(0)
@@ -166,6 +168,7 @@ def test_scored_csv_holds_every_text_as_it_was_formulas_too(pairs):
     assert head == ["=id", "n"] and rows == [[text, "-1.5"] for text in texts]
 
 
+@pytest.mark.medium
 @settings(max_examples=300)
 @given(st.text() | st.sampled_from(['"; import os; os._exit(1) #', "'''", '\\"\n"""', "\\", "{os}"]))
 def test_parameter_never_becomes_code(text):

@@ -360,6 +360,7 @@ def await_end(connection: socket.socket) -> None:
         pass
 
 
+@pytest.mark.medium
 def test_client_that_asks_no_more_is_given_up_later_than_by_a_proxy(predictor, monkeypatch):
     assert connections.IDLE_SECONDS > 60
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)

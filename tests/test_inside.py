@@ -119,6 +119,7 @@ sys.exit(worker._worker.wait())
 """
 
 
+@pytest.mark.medium
 def test_circus_keeps_a_hangup_for_a_worker_that_cannot_catch_it_yet():
     done = subprocess.run([sys.executable, "-c", PARENT, WORKER], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, f"circus starts its workers in another way, and SIGHUP ends them: {done.stderr}"

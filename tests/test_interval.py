@@ -99,6 +99,7 @@ def test_model_without_any_error_has_intervals_without_any_width():
     assert measure_radii(np.arange(99.0), np.arange(99.0), 0.9)[1].tolist() == [0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("target", ["normal", "uneven", "log-normal"])
 @pytest.mark.parametrize("model", [Ridge(), ensemble.ExtraTreesRegressor(10, random_state=0)], ids=["ridge", "trees"])
 def test_intervals_cover_what_they_say_where_errors_are_small_and_where_they_are_great(target, model):
@@ -120,6 +121,7 @@ def test_intervals_cover_what_they_say_where_errors_are_small_and_where_they_are
 # The same at every hop
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "times", "logarithmic"),
     [
@@ -284,6 +286,7 @@ def run(tmp_path, monkeypatch):
     return tmp_path, table
 
 
+@pytest.mark.medium
 def test_gate_holds_contract_metrics_and_graph_to_the_interval_that_was_told(run):
     folder, table = run
     told = {"holdout": 0.2, "split_by": "", "positive": "", "threshold": "0.5", "interval": 0.9}

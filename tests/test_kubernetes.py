@@ -75,6 +75,7 @@ def pod_of(manifests: list[dict], kind: str) -> dict:
 PODS = ["Deployment", "CronJob"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("version", VERSIONS)
 def test_manifests_follow_the_published_schemas(built, version):
     for manifests in built.values():

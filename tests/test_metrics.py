@@ -279,6 +279,7 @@ def test_wrong_bound_says_what_is_allowed(bound, option, classes, sentence):
     assert sentence in str(error.value)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("classes", [["a", "b"], ["a", "b", "c"]])
 def test_intervals_are_those_of_resampled_and_weighted_scores(classes):
     rng = np.random.default_rng(0)

@@ -358,6 +358,7 @@ def test_reference_of_an_older_model_is_missing_and_the_sentence_says_how_to_get
         compare_rows(rows, StoredModel(model.tag, tmp_path))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("columns, rows", [(5, 200), (60, 200), (60, 5000)])
 def test_report_on_rows_that_did_not_drift_is_steady(columns, rows):
     wrong = 0
@@ -369,6 +370,7 @@ def test_report_on_rows_that_did_not_drift_is_steady(columns, rows):
     assert wrong <= 2, "steady in at least 95 of 100 cases"
 
 
+@pytest.mark.medium
 def test_one_of_thirty_columns_shifted_by_half_a_standard_deviation_is_found_in_500_rows():
     found = 0
     for seed in range(40):

@@ -52,6 +52,7 @@ def reproduce(execution):
     return reproduce_notebooks([execution], execution.path.parent, ignore_report, timeout=60)
 
 
+@pytest.mark.medium
 def test_parameters_and_files_of_an_execution(execute):
     cells = []
     execution = execute(
@@ -69,11 +70,13 @@ def test_parameters_and_files_of_an_execution(execute):
     assert not (execution.path.parent / "reproduce").exists()
 
 
+@pytest.mark.medium
 def test_executed_notebook_names_no_path_of_this_machine(execute):
     execution = execute("print(number)")
     assert str(execution.path.parent.parent) not in execution.path.read_text()
 
 
+@pytest.mark.medium
 def test_failing_cell_is_named_with_its_last_lines_and_the_notebook_is_kept(execute, tmp_path):
     with pytest.raises(ModelerError) as error:
         execute("print('before')", "1 / 0", "print('after')")
@@ -84,6 +87,7 @@ def test_failing_cell_is_named_with_its_last_lines_and_the_notebook_is_kept(exec
     assert any(output.get("ename") == "ZeroDivisionError" for cell in kept.cells for output in cell.get("outputs", []))
 
 
+@pytest.mark.medium
 def test_own_error_in_a_notebook_is_shown_as_its_sentence_alone(execute):
     with pytest.raises(ModelerError) as error:
         execute("from modeler.model import read_contract", "read_contract('out/contract.json')")
@@ -91,6 +95,7 @@ def test_own_error_in_a_notebook_is_shown_as_its_sentence_alone(execute):
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.medium
 def test_cell_out_of_time_is_stopped_and_named(execute, tmp_path):
     with pytest.raises(
         ModelerError, match=r"made.ipynb, cell \[3\] of 3, ran longer than 1 s and was stopped; .*--cell-timeout"
@@ -99,6 +104,7 @@ def test_cell_out_of_time_is_stopped_and_named(execute, tmp_path):
     assert (tmp_path / "run" / "made.ipynb").exists()
 
 
+@pytest.mark.medium
 def test_dead_kernel_is_named(execute):
     with pytest.raises(
         ModelerError, match=r"made.ipynb, cell \[3\] of 3, lost its kernel; out of memory is the usual reason"
@@ -106,6 +112,7 @@ def test_dead_kernel_is_named(execute):
         execute("import os; os._exit(1)")
 
 
+@pytest.mark.medium
 def test_file_that_a_notebook_must_write_is_missed(execute):
     with pytest.raises(ModelerError, match="made.ipynb ran to its end without writing model.onnx"):
         execute("print(1)", writes=["model.onnx"])
@@ -287,6 +294,7 @@ def test_end_leaves_no_kernel(tmp_path, moment, sent, on_linux):
     assert not alive and len(gone) == len(family)
 
 
+@pytest.mark.medium
 def test_kernels_inherit_the_environment_but_not_the_hash_seed(execute, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     monkeypatch.setenv("FROM_OUTSIDE", "yes")

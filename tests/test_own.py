@@ -88,6 +88,7 @@ EXTREMES = [0.0, -0.0, 1.0, -1.0, 2.0, 3.0, 6.0, 1e-45, 3.4e38, -3.4e38, 1e10, f
 NUMBERS = st.one_of(st.sampled_from(EXTREMES), st.floats(width=32, allow_infinity=False))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_numbers_give_the_same_traced_as_called_and_alone_as_among_others(name):
     step, _ = trace(**{name: OPERATIONS[name]})
@@ -282,6 +283,7 @@ def answer_graph(graph: bytes, X) -> np.ndarray:
     return import_runtime().InferenceSession(graph).run(None, inputs)[-1]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["classes", "values", "logarithms"])
 @pytest.mark.parametrize("averaged", [False, True])
 def test_graph_takes_the_datas_columns_and_answers_like_the_estimator(tmp_path, kind, averaged):
@@ -331,6 +333,7 @@ def write_cell(source: str, cell: str) -> str:
     return cell if source.startswith(CELL) else source
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["two", "numbers"])
 def test_every_estimator_of_the_notebook_takes_own_columns(tmp_path, monkeypatch, capsys, kind):
     monkeypatch.chdir(tmp_path)
@@ -357,6 +360,7 @@ def test_contract_of_an_earlier_run_loses_its_own_columns(tmp_path, monkeypatch)
     assert run_cells(told, "trace_columns(own_columns")["contract"] == contract
 
 
+@pytest.mark.medium
 def test_own_column_of_readme_is_proven_and_served(project, typed):
     (cell,) = [example for example in read_examples("README.md", "python") if example.startswith("own_columns")]
     project.edit_cell("train.ipynb", CELL, lambda _: cell)

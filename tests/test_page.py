@@ -108,6 +108,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 def test_form_opens_with_an_example_and_answers_as_one_types(page, site, kind):
     predictor = visit(page, site, kind)
@@ -137,6 +138,7 @@ def test_form_opens_with_an_example_and_answers_as_one_types(page, site, kind):
     assert page.locator(".threshold").count() == (kind == "two")
 
 
+@pytest.mark.medium
 def test_another_example_is_a_row_that_training_did_not_see(page, site):
     predictor = visit(page, site, "two")
     rows = predictor.list_examples()["rows"]
@@ -155,6 +157,7 @@ def test_examples_hold_the_used_columns_alone(site):
     assert all(list(row) == [feature["name"] for feature in used_features(predictor.contract)] for row in given["rows"])
 
 
+@pytest.mark.medium
 def test_warnings_and_errors_stand_at_their_fields(page, site):
     predictor = visit(page, site, "two")
     row = make_example(predictor.contract)
@@ -187,6 +190,7 @@ def test_warnings_and_errors_stand_at_their_fields(page, site):
     assert page.locator(".wrong").count() == 0
 
 
+@pytest.mark.medium
 def test_address_holds_the_case_and_the_server_sees_none_of_it(page, site):
     predictor = visit(page, site, "several")
     field(page, MARKUP).fill("-1.75")
@@ -206,6 +210,7 @@ def test_address_holds_the_case_and_the_server_sees_none_of_it(page, site):
     expect_text(page.locator("#origin"), "From the address of this page, which lacks rooms: there stands an example.")
 
 
+@pytest.mark.medium
 def test_odd_names_are_text_everywhere_and_sent_as_they_are(page, site):
     with page.expect_request("**/predict") as asked:
         predictor = visit(page, site, "several")
@@ -224,6 +229,7 @@ def test_odd_names_are_text_everywhere_and_sent_as_they_are(page, site):
     )  # its field is found by a shortened name
 
 
+@pytest.mark.medium
 def test_older_answer_never_replaces_a_newer_one(page, site):
     predictor = visit(page, site, "two")
     row, late = make_example(predictor.contract), []
@@ -241,6 +247,7 @@ def test_older_answer_never_replaces_a_newer_one(page, site):
     expect_text(page.locator("#headline"), newer)
 
 
+@pytest.mark.medium
 def test_service_that_goes_away_is_asked_again_and_nothing_typed_is_lost(page, site):
     predictor = visit(page, site, "two")
     expect_shown(page.locator(".bars"))
@@ -268,6 +275,7 @@ def exchanged(site, tmp_path):
     service.predictor = before
 
 
+@pytest.mark.medium
 def test_exchange_of_the_model_is_said_and_the_fields_follow(page, site, exchanged):
     before = visit(page, site, "two")
     expect_shown(page.locator(".bars"))
@@ -283,6 +291,7 @@ def test_exchange_of_the_model_is_said_and_the_fields_follow(page, site, exchang
     assert field(page, "rooms").input_value() == "2"
 
 
+@pytest.mark.medium
 def test_three_hundred_columns_are_folded_and_found(page, site):
     contract = site[1]["two"].predictor.contract
     number = next(feature for feature in contract["features"] if feature["name"] == "age")
@@ -303,6 +312,7 @@ def test_three_hundred_columns_are_folded_and_found(page, site):
     ]
 
 
+@pytest.mark.medium
 def test_explanation_is_drawn_largest_first_in_words(page, site):
     predictor = site[1]["two"].predictor
 
@@ -328,6 +338,7 @@ def test_explanation_is_drawn_largest_first_in_words(page, site):
     page.locator("#why").wait_for(state="hidden")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 def test_explanation_is_that_of_the_service(page, site, kind):
     predictor = visit(page, site, kind)
@@ -361,6 +372,7 @@ def make_file(kind, separator=",", decimal=",", **settings) -> tuple[bytes, list
     return text.encode(**settings), rows
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("kind", "separator", "encoding", "told"),
     [
@@ -404,6 +416,7 @@ def test_file_is_read_and_answered_as_the_service_does(page, site, kind, separat
     assert page.locator("th[aria-sort=descending]").count() == 1
 
 
+@pytest.mark.medium
 def test_faults_of_a_file_are_told_by_row_and_column(page, site):
     head = "area,rooms,garden,heated,colour,sold,seen,age\n"
     good = "500,3,True,,red,2024-02-03,2024-02-03 10:00,40\n"
@@ -423,6 +436,7 @@ def test_faults_of_a_file_are_told_by_row_and_column(page, site):
     expect_text(page.locator("#said-of-file"), re.compile("^The file lacks 6 columns that the model needs: garden, "))
 
 
+@pytest.mark.medium
 def test_file_of_another_kind_gets_one_sentence(page, site, tmp_path):
     visit(page, site, "two")
     choose(page, b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
@@ -442,6 +456,7 @@ def test_file_of_another_kind_gets_one_sentence(page, site, tmp_path):
     expect_text(page.locator("#said-of-file"), "The quote that begins in row 2 never ends.")
 
 
+@pytest.mark.medium
 def test_large_file_goes_in_parts_that_shrink_and_may_be_cancelled(page, site, monkeypatch):
     predictor = visit(page, site, "two")
     monkeypatch.setattr(predictor.reader, "max_rows", 200)
@@ -464,6 +479,7 @@ def test_large_file_goes_in_parts_that_shrink_and_may_be_cancelled(page, site, m
     assert page.locator("#results table").count() == 0 and not page.locator("#progress").is_visible()
 
 
+@pytest.mark.medium
 def test_exchange_of_the_model_stops_a_file(page, site, exchanged):
     visit(page, site, "two")
     expect_shown(page.locator(".bars"))
@@ -475,6 +491,7 @@ def test_exchange_of_the_model_stops_a_file(page, site, exchanged):
     )
 
 
+@pytest.mark.medium
 def test_dropped_file_is_read(page, site):
     visit(page, site, "two")
     expect_shown(page.locator(".bars"))
@@ -509,6 +526,7 @@ def enter(page, key):
     page.get_by_role("button", name="Go on").click()
 
 
+@pytest.mark.medium
 def test_page_asks_for_a_key_and_keeps_it_for_the_tab(page, site, key):
     visit(page, site, LOCKED)
     expect_text(page.locator("dialog label"), "The service asks for a key:")
@@ -533,6 +551,7 @@ def test_page_asks_for_a_key_and_keeps_it_for_the_tab(page, site, key):
     expect_shown(other.locator("#key"))
 
 
+@pytest.mark.medium
 def test_key_that_is_withdrawn_is_asked_for_anew_and_nothing_typed_is_lost(page, site, key):
     predictor = visit(page, site, LOCKED)
     enter(page, key)
@@ -545,6 +564,7 @@ def test_key_that_is_withdrawn_is_asked_for_anew_and_nothing_typed_is_lost(page,
     assert field(page, "rooms").input_value() == "2"
 
 
+@pytest.mark.medium
 def test_links_and_the_page_for_programmers_have_the_key_too(page, site, key):
     predictor = visit(page, site, LOCKED, "docs")
     enter(page, key)
@@ -568,6 +588,7 @@ def check_page(page, width: int):
     assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing_and_nothing_scrolls_sideways(page, site, width, scheme):
     page.emulate_media(color_scheme=scheme)
@@ -591,6 +612,7 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(page, site, width, schem
     assert page.locator("nav a[aria-current]").count() == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_card_is_read_by_everybody_on_any_screen(page, site, kind, width, scheme):
@@ -602,6 +624,7 @@ def test_card_is_read_by_everybody_on_any_screen(page, site, kind, width, scheme
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 def test_card_on_paper_lacks_nothing_but_its_links(page, site, kind):
     page.emulate_media(color_scheme="dark")
@@ -619,6 +642,7 @@ def test_card_on_paper_lacks_nothing_but_its_links(page, site, kind):
     assert page.evaluate(cut) == []
 
 
+@pytest.mark.medium
 def test_keyboard_reaches_everything_and_focus_is_seen(page, site):
     visit(page, site, "two")
     expect_shown(page.locator(".bars"))

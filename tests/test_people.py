@@ -74,6 +74,7 @@ def looked(request, tmp_path_factory):
     return folder, target, types
 
 
+@pytest.mark.medium
 def test_types_are_found(looked):
     folder, _, types = looked
     features = {feature["name"]: feature for feature in read_contract(folder / "contract.json")["features"]}
@@ -81,6 +82,7 @@ def test_types_are_found(looked):
     assert all(features[name]["used"] and "format" in features[name] for name in types)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_answers_over_http_are_those_of_the_estimator_from_skops(looked, tmp_path, monkeypatch, estimator):
     folder, target, types = looked

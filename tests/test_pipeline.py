@@ -110,6 +110,7 @@ def test_verify_tells_a_difference_row_by_row(retrained, tmp_path):
     assert "differs from its golden rows" in done.stdout and "row 5:" in done.stdout and "row 6:" not in done.stdout
 
 
+@pytest.mark.medium
 def test_verify_of_an_unknown_model_says_what_to_do(project):
     told = refused(project.retrain("verify", "nothing:0123"), 1)
     assert told.startswith("there is no model nothing:0123 in the store")
@@ -178,6 +179,7 @@ def test_mistake_is_answered_with_one_sentence_before_a_run_is_made(project, typ
     assert not project.runs and not project.store.exists()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("options", "status"), [(["-p", "seed=x"], 2), (["--data", "nowhere.csv", "--target", "y"], 1)]
 )
@@ -217,6 +219,7 @@ def test_runs_that_cannot_be_written_are_named(project, typed):
     assert "cannot be made: Not a directory; make room or permit writing there" in told
 
 
+@pytest.mark.medium
 def test_store_that_cannot_be_written_is_found_before_a_kernel_starts(project):
     project.store.write_text("in the way")
     told = refused(project.retrain(), 1)
@@ -263,6 +266,7 @@ def test_unseeded_fit_that_no_output_shows_fails(project, typed, small):
     assert project.stored == []
 
 
+@pytest.mark.medium
 def test_scaler_outside_the_pipeline_is_rejected(project, typed, small):
     """The article's own fault: the notebook scales, the service does not, and every cell is content."""
 
@@ -378,6 +382,7 @@ def test_eda_of_an_earlier_run_is_taken_over_named_and_proven_all_the_same(proje
 # --- own data, and interruptions
 
 
+@pytest.mark.medium
 def test_file_with_odd_names_is_trained_named_and_kept_by_group(project, typed):
     bunch = load_breast_cancer(as_frame=True)
     frame = bunch.data.iloc[:, :4].assign(outcome=bunch.target, patient=lambda table: table.index // 2)
@@ -396,6 +401,7 @@ def test_file_with_odd_names_is_trained_named_and_kept_by_group(project, typed):
     assert typed("verify", "own_data").returncode == 0
 
 
+@pytest.mark.medium
 def test_table_of_texts_alone_is_trained(project, typed):
     rows = [
         f"{'red' if i % 3 else 'blue'},{'big' if i % 5 else 'small'},{'yes' if i % 3 and i > 9 else 'no'}\n"
@@ -406,6 +412,7 @@ def test_table_of_texts_alone_is_trained(project, typed):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.medium
 def test_regression_is_recognised_and_scored(typed):
     done = typed("--target", "mean area", "--json", "--name", "area", "--min", "r2=0.9", *QUICK)
     assert done.returncode == 0, done.stderr

@@ -136,6 +136,7 @@ def test_line_that_a_killed_process_of_this_number_broke_spoils_no_other(predict
     assert lines[:2] == ['{"whole": 1}', '{"broken": '] and len([json.loads(line) for line in lines[2:]]) == 32
 
 
+@pytest.mark.medium
 def test_missing_folder_fails_no_answer_and_is_taken_up_when_it_is_there(predictor, make, tmp_path, caplog):
     (tmp_path / "log").write_text("in the way")
     log, counted = make()
@@ -207,6 +208,7 @@ print(json.dumps({**counted, "lines": [json.loads(line)["row"] for line in path.
 """
 
 
+@pytest.mark.medium
 def test_full_disk_leaves_whole_lines_and_counts_the_others(tmp_path):
     mount = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "$@"'
     words = [*own_namespace(), "sh", "-c", mount, "sh", sys.executable, "-c", FILL, str(tmp_path)]

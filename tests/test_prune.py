@@ -84,6 +84,7 @@ def prune_all(runs: Path, keep: int = 0) -> None:
 # What goes, and what is said
 
 
+@pytest.mark.medium
 def test_listed_first_and_deleted_with_yes_alone(typed, project, home, versions, monkeypatch):
     runs = project.folder / "runs"
     old, new = (make_decided(runs, number) for number in (1, 2))
@@ -358,6 +359,7 @@ STEPS = st.one_of(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
 def test_no_sequence_leaves_a_name_without_a_champion_that_verifies(home, small_runs, tmp_path, steps):

@@ -73,6 +73,7 @@ def test_quoted_newline_may_stand_where_a_block_of_the_file_ends(tmp_path, monke
     assert len(rows) == 100 and {row["y"] for row in rows} == {"1\n2\n3\n4"}
 
 
+@pytest.mark.medium
 def test_first_text_far_down_makes_its_column_text_and_is_named(tmp_path):
     content = "age,y\n" + "".join(f"{n % 90},a\n" for n in range(200_000)) + "unknown,b\n"
     rows, notes = read(tmp_path / "t.csv", content)
@@ -128,6 +129,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.medium
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(["utf-8", "utf-16", "cp1252"]), st.binary())
 def test_no_content_whatever_is_answered_with_a_traceback(tmp_path, text, encoding, end):

@@ -85,6 +85,7 @@ def test_no_room_leads_back_to_itself():
         climb(room)
 
 
+@pytest.mark.medium
 def test_no_module_leads_back_to_itself():
     arrows = {name_module(path): list_imports(path) & NAMES for path in MODULES}
 
@@ -102,6 +103,7 @@ def test_bento_holds_whole_rooms_and_just_the_served_ones():
     assert include == ["/service.py", "/modeler/*.py", *(f"/modeler/{room}/*" for room in SERVED)]
 
 
+@pytest.mark.medium
 def test_nothing_that_is_served_imports_pandas_scikit_learn_onnx_or_jupyter():
     served = [name for name in sorted(NAMES) if find_room(name) in ["", "inside", *SERVED]]
     script = (
@@ -133,6 +135,7 @@ def test_no_function_is_long_and_no_file_is():
     assert (ROOT / "pipeline.py").read_text().count("\n") <= 120
 
 
+@pytest.mark.medium
 def test_parent_process_of_the_service_imports_no_numpy():
     script = "import sys, service; sys.exit('numpy' in sys.modules and 'service.py imports numpy')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -158,6 +158,7 @@ class Said:
         self.lines.append(line)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["rows.csv", "rows"])
 def test_retrain_is_told_and_records_the_sample(tmp_path, name, monkeypatch):
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "store"))

@@ -243,6 +243,7 @@ def make_column(values: list, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
+@pytest.mark.medium
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ROW, min_size=1, max_size=12), st.sampled_from(DATES), st.booleans())
 def test_every_row_gets_the_services_answer_or_its_faults(predictor, rows, dates, coded):

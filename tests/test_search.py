@@ -53,6 +53,7 @@ def test_settings_scores_and_graph_are_the_same_wherever_the_search_runs(tmp_pat
     assert found["all"] == found["one"] and found["elsewhere"] == found["one"]
 
 
+@pytest.mark.medium
 def test_cluster_is_joined_where_an_event_loop_runs_already_and_left_as_it_was():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

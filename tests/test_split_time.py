@@ -50,6 +50,7 @@ def as_dates(values) -> pd.Series:
 ROWS = st.lists(st.tuples(st.none() | st.integers(0, 6), st.none() | st.integers(0, 9)), min_size=2, max_size=40)
 
 
+@pytest.mark.medium
 @settings(max_examples=200, deadline=None)
 @given(rows=ROWS, share=st.sampled_from([0.05, 0.2, 0.5]), grouped=st.booleans(), dated=st.booleans())
 def test_nothing_trained_on_is_later_than_the_boundary_and_nothing_stands_on_both_sides(rows, share, grouped, dated):
@@ -218,6 +219,7 @@ def test_split_is_read_of_models_of_before_too(contract, split):
     assert read_split(contract) == split
 
 
+@pytest.mark.medium
 def test_provenance_names_time_and_boundary(tmp_path):
     notebook = tmp_path / "eda.ipynb"
     notebook.write_text('{"cells": []}')
@@ -235,6 +237,7 @@ def test_provenance_names_time_and_boundary(tmp_path):
 # --- the folds
 
 
+@pytest.mark.medium
 @settings(max_examples=200, deadline=None)
 @given(rows=ROWS, classes=st.booleans())
 def test_fold_trains_on_nothing_as_late_as_what_it_tests(rows, classes):
@@ -303,6 +306,7 @@ def compare(judgement):
     return next(check for check in judgement.checks if check.name.endswith("the champion") and "caller" not in check.name)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("by", ["", "customer"])
 def test_notebooks_split_and_validate_in_time_and_the_gate_holds_them_to_it(tmp_path, monkeypatch, capsys, by):
     frame = make_orders(400)
@@ -325,6 +329,7 @@ def test_notebooks_split_and_validate_in_time_and_the_gate_holds_them_to_it(tmp_
     assert "'boundary': '2024-03-01'" in judge(run, table, split_by=by).reasons[0]
 
 
+@pytest.mark.medium
 def test_folds_are_random_where_fewer_than_two_follow_time(tmp_path, monkeypatch, capsys):
     frame = make_orders(200)
     frame["day"] = np.where(frame["day"] > "2024-02-10", 2025, 2024)
@@ -333,6 +338,7 @@ def test_folds_are_random_where_fewer_than_two_follow_time(tmp_path, monkeypatch
     assert len(names["guessed"]) == (~names["heldout"]).sum()
 
 
+@pytest.mark.medium
 def test_champion_is_compared_on_rows_later_than_both_boundaries(tmp_path, monkeypatch, then):
     grown = pd.concat([make_orders(600, seed=1).query("day > '2024-04-09'"), make_orders(400)], ignore_index=True)
     run, table, names = train(tmp_path / "now", monkeypatch, grown)
@@ -347,6 +353,7 @@ def test_champion_is_compared_on_rows_later_than_both_boundaries(tmp_path, monke
     assert told + "and a comparison needs 10; bring more such rows, keep holdout" in compare(judgement).sentence
 
 
+@pytest.mark.medium
 def test_groups_of_before_that_grew_are_no_part_of_the_comparison(tmp_path, monkeypatch):
     """A customer who came back is held out now, and the champion trained on the earlier rows."""
     champion, before, _ = train(tmp_path / "then", monkeypatch, make_orders(400), split_by="customer")
@@ -359,6 +366,7 @@ def test_groups_of_before_that_grew_are_no_part_of_the_comparison(tmp_path, monk
     assert f"on {both.sum()} held-out rows that neither" in compare(judge(run, table, champion, split_by="customer")).sentence
 
 
+@pytest.mark.medium
 def test_champion_dealt_by_hash_is_asked_for_the_rows_held_out_by_both(tmp_path, monkeypatch):
     champion, table, _ = train(tmp_path / "then", monkeypatch, make_orders(1000), split_time="")
     run, _, names = train(tmp_path / "now", monkeypatch, make_orders(1000))
@@ -373,6 +381,7 @@ def test_champion_dealt_by_hash_is_asked_for_the_rows_held_out_by_both(tmp_path,
     assert f"on {both.sum()} held-out rows that neither trained on, at or after the champion's boundary 2024-07-19" in back
 
 
+@pytest.mark.medium
 def test_champion_whose_time_is_gone_may_have_trained_on_the_rows(tmp_path, monkeypatch):
     then, _, _ = train(tmp_path / "then", monkeypatch, make_orders(400), leave_out="day")
     run, table, names = train(tmp_path / "now", monkeypatch, make_orders(400).drop(columns="day"), split_time="")
@@ -383,6 +392,7 @@ def test_champion_whose_time_is_gone_may_have_trained_on_the_rows(tmp_path, monk
 # --- the command line
 
 
+@pytest.mark.medium
 def test_retrain_on_data_that_grew_compares_on_the_latest_rows(project, typed):
     file = project.folder / "orders.parquet"
     options = ["--data", "orders.parquet", "--target", "y", "--split-time", "day", *QUICK, "--json"]

@@ -203,6 +203,7 @@ def test_model_is_found_without_the_import_of_bentoml(retrained, tag):
     assert retrained[0].command("-c", ask, tag).stdout.split() == [retrained[1]["model"], "False"]
 
 
+@pytest.mark.medium
 def test_locked_name_is_waited_for_and_then_its_holder_named(home, small_runs, monkeypatch):
     monkeypatch.setattr("modeler.store.lock.LOCK_SECONDS", 0.5)
     script = (

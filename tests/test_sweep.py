@@ -351,6 +351,7 @@ def test_combination_of_a_killed_worker_is_done_elsewhere(quick, tmp_path):
     assert str(tmp_path / "worker") not in executed.replace(json.dumps(str(tmp_path / "told"))[1:-1], "")
 
 
+@pytest.mark.medium
 def test_bad_input_is_one_sentence_before_any_kernel(small, typed, monkeypatch):
     monkeypatch.setattr(connect, "CONNECT_SECONDS", 0.5)
     with socket.socket() as silent:  # accepts, and never says a word

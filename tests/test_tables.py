@@ -52,6 +52,7 @@ def write_diabetes(folder) -> Path:
     return folder / "diabetes.csv"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("write", "target", "estimator", "said"),
     [
@@ -85,6 +86,7 @@ def test_real_table_is_trained_and_served_like_its_estimator(typed, tmp_path, wr
         assert {answer["label"] for answer in answer["predictions"]} <= set(rows[target].tolist())
 
 
+@pytest.mark.medium
 def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project, typed):
     (columns,) = read_examples("docs/own-data.md", "python")
     estimator, plot = read_examples("docs/notebooks.md", "python")
@@ -105,6 +107,7 @@ def test_own_columns_estimator_and_plot_of_the_docs_work_as_they_stand(project, 
 # Every choice of an estimator on every kind of table
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["two", "several", "numbers"])
 @pytest.mark.parametrize(
     "estimator",
@@ -123,6 +126,7 @@ def test_every_estimator_takes_every_kind_of_table_and_equals_its_graph(tmp_path
     assert names["cv"]["chosen"] in compared and len(compared) == (10 if estimator == "auto" else 1)
 
 
+@pytest.mark.medium
 def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     frame = make_mixed("numbers")
@@ -138,6 +142,7 @@ def test_skewed_positive_values_are_compared_with_their_logarithm(tmp_path, monk
     assert list(only["candidates"]) == ["extra_trees, log"]
 
 
+@pytest.mark.medium
 def test_threshold_is_chosen_by_cross_validated_answers_and_kept_in_the_contract(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told, table = write_table(make_mixed("two"))

@@ -171,6 +171,7 @@ def away():
     proxy.server_close()
 
 
+@pytest.mark.medium
 def test_server_that_is_away_costs_one_line_and_five_seconds_at_most(away, tmp_path, monkeypatch):
     for address, told in away.items():
         monkeypatch.setenv(tracking.ADDRESS, address)
