@@ -89,8 +89,8 @@ def encode_columns(columns: Mapping[str, Sequence], contract: dict) -> dict[str,
     """Turn raw columns into the graph's inputs, columns in the order of `used_features`.
 
     "numbers" is float32 of shape (rows, numbers), with the columns of `name_numbers` and NaN for a missing value;
-    "categories" is str objects of shape (rows, categories); such a column may be `Coded`. Dates are datetime64, in UTC, or texts as callers send them;
-    so may numbers and booleans be that have a format.
+    "categories" is str objects of shape (rows, categories); such a column may be `Coded`. Dates are datetime64, in UTC, or texts
+    as callers send them; so may numbers and booleans be that have a format.
     """
     (numbers, dates, categories), formatted, inputs = _list_blocks(contract), _list_formatted(contract), {}
     read = (read_column(columns[name], formatted.get(name)) for name in numbers)

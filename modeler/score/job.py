@@ -26,9 +26,7 @@ from modeler.score.workers import score_pieces
 from modeler.service.predictor import Predictor, load_predictor
 
 PART_BLOCKS = 32  # blocks of a .csv file that make one part of an output folder
-THREADS = (
-    2  # so many workers are threads, which start at once; more would wait for each other, as texts need Python's lock
-)
+THREADS = 2  # so many workers are threads, which start at once; more would wait for Python's lock, which texts need
 SECONDS = 5  # between two lines about the progress
 
 

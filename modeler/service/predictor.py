@@ -111,7 +111,7 @@ class Predictor:
             counts += ((inputs["numbers"] < self._lowest) | (inputs["numbers"] > self._highest)).sum(axis=1)
         for column, known in enumerate(self._known.values()):
             named = inputs["categories"][:, column].tolist()
-            if not known.issuperset(named):  # rarely, and found four times as fast
+            if not known.issuperset(named):  # one look at all of them, since they are known as a rule
                 counts += np.array([category not in known for category in named], dtype=bool)
         return counts
 
