@@ -63,7 +63,7 @@ def open_cluster(told: str, pieces: int, same: Sequence[str] = SAME, *, threads:
                 "dashboard_address": "127.0.0.1:0",
                 "silence_logs": logging.CRITICAL,
                 "local_directory": scratch,
-                "memory_limit": "auto" if processes else None,  # Dask takes all of this process for a thread's
+                "memory_limit": "auto" if processes else None,  # Dask would hold all of this process against a thread
             }
             # Dask's profiler samples a worker's stack a hundred times a second, for a dashboard.
             lean = {"distributed.worker.profile.enabled": False}

@@ -86,7 +86,7 @@ def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: 
 
     Returns a ParquetSource or a CsvSource.
     """
-    if len(files) == 1 and files[0].lower().endswith(".csv"):
+    if _is_csv(files):
         from modeler.data.dialect import CsvFormat  # late, since it imports pandas, which Parquet does without
         from modeler.score.csv_source import open_csv
 
@@ -96,6 +96,10 @@ def open_source(place: Place, files: Sequence[str], predictor: Predictor, told: 
             f"{strange[0]} ends in {Path(strange[0]).suffix or 'nothing'}; an input ends in .csv or .parquet"
         )
     return open_parquet(place, files)
+
+
+def _is_csv(files: Sequence[str]) -> bool:
+    return len(files) == 1 and files[0].lower().endswith(".csv")
 
 
 def choose_kept(told: str | None, source, predictor: Predictor) -> list[str]:
@@ -183,10 +187,10 @@ def _find_hands(told: str | None, place: Place, files: Sequence[str]) -> Iterato
     Then this process does the work: workers would take longer to start.
     """
     size = sum(info.size or 0 for info in place.system.get_file_info(files))
-    threads = 0 if files[0].lower().endswith(".csv") else THREADS  # a .csv is read here, with the memory of a worker
     if told is None and size <= BLOCK:
         yield lambda: None
         return
+    threads = 0 if _is_csv(files) else THREADS  # a .csv is read here, with the memory of a worker
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         opening = pool.submit(
             lambda: stack.enter_context(open_cluster(told or "local", size // BLOCK + 1, threads=threads))
