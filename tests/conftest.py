@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 QUICK = ["-p", "estimator=logistic_regression"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' own processes share the cores
-UNDRAWN = {"MPLBACKEND": "agg"}  # plots are made and not drawn: only those of `retrained` and of the committed notebooks are looked at
+UNDRAWN = {"MPLBACKEND": "agg"}  # plots are made and not drawn, where nobody looks at them
 SECRET_NAME, SECRET = "DATABASE_PASSWORD", "correct-horse-battery-staple"
 
 
@@ -221,6 +221,11 @@ class Serving:
         return status, json.loads(answer, parse_constant=pytest.fail)
 
     @property
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes that run now."""
+        return [child for child in psutil.Process(self.process.pid).children() if is_named(child, "_bentoml_impl.worker.service")]
+
+    @property
     def log_lines(self) -> list[dict]:
         """The JSON lines of the log so far."""
         return [json.loads(line) for line in self._log.read_text("utf-8").splitlines() if line.startswith("{")]
@@ -346,13 +351,11 @@ def pytest_collection_modifyitems(items):
         elif "retrained" not in item.fixturenames and not {"slow", "medium"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker("fast")
     slow = [item for item in items if item.get_closest_marker("slow")]
-    fast = [item for item in items if not item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
     needing = [item for item in slow if {"retrained", *SHARED_SLOWLY} & set(item.fixturenames)]
     alone = [item for item in slow if item not in needing]
     needing.sort(key=lambda item: "shipped" not in item.fixturenames)
-    readers = [item for item in fast if "retrained" in item.fixturenames]
-    others = [item for item in fast if item not in readers]
-    rest = readers + others
+    rest.sort(key=lambda item: "retrained" not in item.fixturenames)
     half = max(0, len(items) // 2 - len(needing))
     items[:] = needing + rest[:half] + alone + rest[half:]
 

@@ -10,9 +10,8 @@ import time
 from collections import Counter
 from types import SimpleNamespace
 
-import psutil
 import pytest
-from conftest import Serving, copy_of, is_named
+from conftest import Serving, copy_of
 from pages import serve, store_model
 
 from modeler import ModelerError
@@ -37,8 +36,7 @@ def service(retrained, tmp_path_factory):
     golden = json.loads((retrained[0].runs[0] / "golden.json").read_text())
     with Serving(retrained[0], tmp_path_factory.mktemp("serve") / "log", "max_body=8388608") as serving:
         serving.golden, serving.known, expected = golden["rows"], [], serving.predict(golden["rows"])
-        family = psutil.Process(serving.process.pid).children()
-        (worker,) = (child for child in family if is_named(child, "_bentoml_impl.worker.service"))
+        (worker,) = serving.workers
         before, serving.stalled, serving.opened = worker.memory_info().rss, open_stalled(serving.port), time.monotonic()
         yield serving
         assert expected[0] == 200 and serving.predict(golden["rows"]) == expected

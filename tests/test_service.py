@@ -20,7 +20,7 @@ from pathlib import Path
 import bentoml
 import psutil
 import pytest
-from conftest import RENAMED, Serving, alter, copy_of, elsewhere, is_named, read_examples
+from conftest import RENAMED, Serving, alter, copy_of, elsewhere, read_examples
 from sklearn.datasets import load_breast_cancer
 
 from modeler.data.rows import split_rows
@@ -754,8 +754,7 @@ def await_workers(serving, number) -> set[int]:
     while len(workers) < number:
         assert time.monotonic() < deadline and serving.process.poll() is None
         try:
-            family = psutil.Process(serving.process.pid).children()
-            workers = {child.pid for child in family if is_named(child, "_bentoml_impl.worker.service")}
+            workers = {worker.pid for worker in serving.workers}
         except psutil.NoSuchProcess:
             pass
         time.sleep(0.01)
